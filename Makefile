@@ -1,0 +1,40 @@
+# Works on a fresh machine with Python 3.11 and make: uv is brought into the checkout where it is missing.
+PYTHON ?= python3
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+# A directory of wheels that pip already knows about is made known to uv too; empty elsewhere, and harmless.
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+RUN := .venv/bin/python
+INSTALLED := .venv/.installed
+
+.PHONY: setup demo test check bench docs format
+setup: $(INSTALLED)
+
+.uv/bin/uv:
+	$(PYTHON) -m venv .uv
+	.uv/bin/python -m pip install --quiet uv
+
+$(INSTALLED): pyproject.toml constraints.txt | $(filter .uv/bin/uv,$(UV))
+	$(UV) venv --quiet --allow-existing --python 3.11 .venv
+	$(UV) pip install --quiet --python .venv/bin/python --constraint constraints.txt --editable . --group dev
+	touch $@
+
+demo: $(INSTALLED)
+	DEMO_MODE=automated $(RUN) demos/demo3_training.py
+
+test: $(INSTALLED)
+	$(RUN) -m pytest
+
+check: $(INSTALLED)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+format: $(INSTALLED)
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+bench: $(INSTALLED)
+	$(RUN) -m bench
+
+docs: $(INSTALLED)
+	$(RUN) -m llamafarm.strategy.keys_reference > docs/STRATEGY_KEYS.md

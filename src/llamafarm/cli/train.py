@@ -1,0 +1,180 @@
+"""`llamafarm train`."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llamafarm.cli.decisions import DecisionPrinter
+from llamafarm.cli.options import FlagValue, Json, StrategyFile, overrides_of
+from llamafarm.cli.output import result, result_json, say
+from llamafarm.cli.usage import problems_error
+from llamafarm.errors import Problem
+from llamafarm.monitoring.console import can_encode
+from llamafarm.monitoring.curves import render_curves
+from llamafarm.monitoring.history import LossHistory
+from llamafarm.monitoring.metrics_file import read_events
+from llamafarm.monitoring.progress import progress_sink
+from llamafarm.monitoring.screen import SCREEN_CHARACTERS
+from llamafarm.monitoring.summary import render_summary
+
+if TYPE_CHECKING:
+    from llamafarm.api import TrainResult
+
+EXAMPLE = """
+llamafarm train --strategy demo3_quick --strategy-file demos/strategies.yaml \\
+  --train-dataset medical_qa_train.jsonl --eval-dataset medical_qa_eval.jsonl
+llamafarm train --dataset questions.jsonl --set training_args.max_steps=20
+"""
+_BATCH_SIZE = "training_args.per_device_train_batch_size"
+_WIDEST_CURVES = 78
+
+
+def command(
+    strategy: Annotated[
+        str | None, typer.Option("--strategy", metavar="NAME", help="Which strategy of the file.")
+    ] = None,
+    strategy_file: StrategyFile = None,
+    train_dataset: Annotated[
+        str | None, typer.Option("--train-dataset", metavar="FILE", help="Rows to train on.")
+    ] = None,
+    eval_dataset: Annotated[
+        str | None, typer.Option("--eval-dataset", metavar="FILE", help="Rows to evaluate on.")
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset",
+            metavar="FILE",
+            help="One file, split 90/10 into rows to train and to evaluate on; enough on its own.",
+        ),
+    ] = None,
+    base_model: Annotated[
+        str | None,
+        typer.Option(
+            "--base-model",
+            metavar="MODEL",
+            help="A Hub id, a directory or a .gguf file. Left out: smollm2-135m-instruct.",
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            metavar="DIR",
+            help="The run directory. Left out: ./fine_tuned_models/<strategy>.",
+        ),
+    ] = None,
+    epochs: Annotated[
+        str | None,
+        typer.Option("--epochs", metavar="N", help="Passes over the training rows."),
+    ] = None,
+    batch_size: Annotated[
+        str | None,
+        typer.Option("--batch-size", metavar="N", help="Conversations in a micro-step."),
+    ] = None,
+    learning_rate: Annotated[
+        str | None,
+        typer.Option("--learning-rate", metavar="X", help="The highest one of the schedule."),
+    ] = None,
+    eval_percent: Annotated[
+        str | None,
+        typer.Option("--eval-percent", metavar="P", help="Percentage of the rows to evaluate on."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="PATH=VALUE",
+            help="Any key of the strategy, e.g. training_args.max_steps=20. May be repeated.",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint in the run directory.")
+    ] = False,
+    resume_anyway: Annotated[
+        bool,
+        typer.Option(
+            "--resume-anyway", help="With --resume: although data or settings have changed."
+        ),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the run in the run directory.")
+    ] = False,
+    skip_bad_rows: Annotated[
+        bool,
+        typer.Option("--skip-bad-rows", help="Leave out rows that cannot be read; count them."),
+    ] = False,
+    json_output: Json = False,
+) -> None:
+    """Fine-tune a model, evaluate it, keep the best.
+
+    Reads the strategy, decides every value it leaves out and says why, trains, evaluates before the
+    first step, while it trains and at the end, and keeps the best step in DIR/final_model. The same
+    checks without training: llamafarm setup.
+    """
+    from llamafarm import api
+
+    _check_combination(resume=resume, resume_anyway=resume_anyway, overwrite=overwrite)
+    request = api.TrainRequest(
+        strategy=strategy,
+        strategy_file=strategy_file,
+        overrides=overrides_of(
+            [
+                FlagValue("--dataset", dataset, "dataset.path"),
+                FlagValue("--train-dataset", train_dataset, "dataset.train_file"),
+                FlagValue("--eval-dataset", eval_dataset, "dataset.eval_file"),
+                FlagValue("--base-model", base_model, "base_model.id"),
+                FlagValue("--output", output, "training_args.output_dir"),
+                FlagValue("--epochs", epochs, "training_args.num_train_epochs"),
+                FlagValue("--batch-size", batch_size, _BATCH_SIZE),
+                FlagValue("--learning-rate", learning_rate, "training_args.learning_rate"),
+                FlagValue("--eval-percent", eval_percent, "dataset.eval_percent"),
+            ],
+            settings or (),
+        ),
+        resume=resume,
+        resume_anyway=resume_anyway,
+        overwrite=overwrite,
+        skip_bad_rows=skip_bad_rows,
+    )
+    with contextlib.closing(progress_sink()) as progress:
+        done = api.train(request, sinks=(DecisionPrinter(), progress))
+    if json_output:
+        result_json(done.summary.to_json())
+    else:
+        say("")
+        result(render_run(done))
+
+
+def render_run(done: TrainResult) -> str:
+    """How a run ended: verdict, curves, numbers, where everything is."""
+    return render_summary(done.summary, done.run_dir, curves=_curves(done.run_dir))
+
+
+def _check_combination(*, resume: bool, resume_anyway: bool, overwrite: bool) -> None:
+    """A flag that cannot take effect is an error."""
+    problems: list[Problem] = []
+    if resume and overwrite:
+        message = "contradicts --resume: one goes on with the old run, the other removes it"
+        problems.append(Problem(message, where="--overwrite"))
+    if resume_anyway and not resume:
+        problems.append(Problem("only works together with --resume", where="--resume-anyway"))
+    if problems:
+        raise problems_error(problems)
+
+
+def _curves(run_dir: Path) -> str:
+    """Both losses of the whole run, resumed parts included; nothing where no events were kept."""
+    history = LossHistory.of(read_events(run_dir / "metrics.jsonl"))
+    return render_curves(
+        history.train_points,
+        history.eval_points,
+        width=min(shutil.get_terminal_size().columns - 1, _WIDEST_CURVES),
+        ascii_only=not can_encode(sys.stdout, SCREEN_CHARACTERS),
+    )

@@ -1,0 +1,73 @@
+"""Bytes to text: UTF-8, with or without a byte order mark, and a way out for everything else."""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+
+from llamafarm.data.records import BadRow
+from llamafarm.data.rows import RowRef
+from llamafarm.errors import DataError, Problem
+
+UTF8_BOM = codecs.BOM_UTF8
+_WIDE_BOMS = (
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
+
+
+def conversion_hint(name: str, encoding: str) -> str:
+    """The line to type that makes UTF-8 of a file."""
+    path = Path(name)
+    return (
+        f"save it as UTF-8, e.g. `iconv -f {encoding} -t UTF-8 {name} > "
+        f"{path.with_name(path.stem + '.utf8' + path.suffix)}`"
+    )
+
+
+def refuse_wide_encoding(head: bytes, name: str) -> None:
+    """Raise DataError for UTF-16 and UTF-32, told by the byte order mark or by a NUL in every other
+    byte.
+    """
+    encoding = next((label for mark, label in _WIDE_BOMS if head.startswith(mark)), "")
+    if not encoding and _alternates_with_nul(head):
+        encoding = "UTF-16LE" if head[1:2] == b"\0" else "UTF-16BE"
+    if encoding:
+        shown = head[:2].hex(" ").upper()
+        raise DataError(
+            f"{name} is not UTF-8",
+            [
+                Problem(
+                    f"byte 1 of the file begins {encoding} text ({shown}); expected UTF-8",
+                    where=f"{name}:1",
+                    hint=conversion_hint(name, encoding),
+                )
+            ],
+        )
+
+
+def _alternates_with_nul(head: bytes) -> bool:
+    """Latin text in UTF-16 has a NUL in nearly every other byte, on one side only."""
+    half = len(head) // 2
+    even, odd = head[0::2].count(0), head[1::2].count(0)
+    return half > 0 and max(even, odd) > half * 0.4 and min(even, odd) < half * 0.1
+
+
+def decode_line(line: bytes, source: RowRef, offset: int) -> str | BadRow:
+    """The text of one line; offset: bytes of the file before it."""
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as fault:
+        return BadRow(
+            source,
+            (
+                Problem(
+                    f"byte 0x{line[fault.start]:02X} at column {fault.start + 1} (byte "
+                    f"{offset + fault.start + 1:,} of the file) is not UTF-8",
+                    where=str(source),
+                    hint=conversion_hint(source.file, "ISO-8859-1"),
+                ),
+            ),
+        )

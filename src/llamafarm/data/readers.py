@@ -1,0 +1,163 @@
+"""Any data location, opened: its name, its fingerprint, and its records as often as asked for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from llamafarm.data.encoding import refuse_wide_encoding
+from llamafarm.data.hub_reader import hub_name, hub_rows, hub_sha256, load_hub_dataset
+from llamafarm.data.json_reader import is_jsonl_inside, read_json, read_jsonl
+from llamafarm.data.records import ROW_HINT, Item
+from llamafarm.data.request import DataLocation, HubDataset
+from llamafarm.data.table_reader import csv_delimiter, read_delimited, read_parquet
+from llamafarm.errors import DataError
+
+SUPPORTED = ".jsonl, .json, .csv, .tsv, .parquet"
+_KINDS = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".jsonlines": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
+_WAYS_OUT = {
+    ".txt": 'write one row a line as JSONL: {"text": "…"} or {"question": "…", "answer": "…"}',
+    ".md": 'write one row a line as JSONL: {"text": "…"} or {"question": "…", "answer": "…"}',
+    ".gz": "unpack it first: `gunzip -k FILE`",
+    ".zst": "unpack it first: `zstd -d FILE`",
+    ".zip": "unpack it first: `unzip FILE`",
+    ".xlsx": "save the sheet as CSV (UTF-8)",
+    ".xls": "save the sheet as CSV (UTF-8)",
+    ".arrow": 'save it as Parquet: `datasets.load_from_disk("DIR").to_parquet("data.parquet")`',
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RowSource:
+    """One opened file or Hub split. items() starts from the first record each time it is called.
+
+    kind: jsonl, json, csv, tsv, parquet or hub; sha256: of the file's bytes, of the rows for a Hub
+    split.
+    """
+
+    name: str
+    kind: str
+    sha256: str
+    items: Callable[[], Iterator[Item]]
+    notices: tuple[str, ...] = ()
+
+
+def open_source(location: DataLocation) -> RowSource:
+    """Open a file or a Hub split.
+
+    Raises DataError when it is missing, empty, or of a kind that cannot be read.
+    """
+    if isinstance(location, HubDataset):
+        rows = load_hub_dataset(location)
+        name = hub_name(location)
+        return RowSource(name, "hub", hub_sha256(rows), partial(hub_rows, rows, name))
+    name = display_name(location)
+    try:
+        return _open_file(location, name)
+    except OSError as fault:
+        raise DataError(f"{name} cannot be read: {fault.strerror or fault}") from fault
+
+
+def display_name(path: Path) -> str:
+    """A path as messages show it: relative where it lies below the working directory."""
+    absolute = path.absolute()
+    here = Path.cwd()
+    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(path)
+
+
+def _open_file(path: Path, name: str) -> RowSource:
+    _check_is_file(path, name)
+    kind = _kind(path, name)
+    before = _identity(path)
+    with path.open("rb") as file:
+        head = file.read(1024)
+        file.seek(0)
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    if not head.strip():
+        raise DataError(f"{name} is empty", hint=ROW_HINT)
+    notices: tuple[str, ...] = ()
+    if kind != "parquet":
+        refuse_wide_encoding(head, name)
+    if kind == "json" and is_jsonl_inside(path):
+        kind, notices = "jsonl", (f"{name} holds one object a line: read as JSONL",)
+    read = _reader(path, name, kind)
+    return RowSource(name, kind, sha256, partial(_unchanged, path, name, before, read), notices)
+
+
+def _check_is_file(path: Path, name: str) -> None:
+    if path.is_dir():
+        inside = sorted(p.name for p in path.iterdir() if p.suffix.lower() in _KINDS)[:5]
+        holds = f"; it holds {', '.join(inside)}" if inside else ""
+        raise DataError(f"{name} is a directory{holds}", hint="name one file of it")
+    if not path.exists():
+        raise DataError(f"{name} does not exist", hint=_nearest_hint(path))
+    if not path.is_file():
+        raise DataError(f"{name} is not a regular file", hint="save the rows into a file first")
+
+
+def _nearest_hint(path: Path) -> str:
+    from difflib import get_close_matches
+
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        return f"the directory {folder} does not exist either"
+    near = get_close_matches(path.name, [p.name for p in folder.iterdir()], n=1)
+    return f"did you mean {path.with_name(near[0])}?" if near else f"looked in {folder}"
+
+
+def _kind(path: Path, name: str) -> str:
+    suffix = path.suffix.lower()
+    if suffix in _KINDS:
+        return _KINDS[suffix]
+    way_out = _WAYS_OUT.get(suffix, f"bring the rows as one of {SUPPORTED}")
+    raise DataError(
+        f"{name}: rows are read from {SUPPORTED}, not from {suffix or 'a file without ending'}",
+        hint=way_out.replace("FILE", name),
+    )
+
+
+def _reader(path: Path, name: str, kind: str) -> Callable[[], Iterator[Item]]:
+    match kind:
+        case "jsonl":
+            return partial(read_jsonl, path, name)
+        case "json":
+            return partial(read_json, path, name)
+        case "csv":
+            return partial(read_delimited, path, name, csv_delimiter(path))
+        case "tsv":
+            return partial(read_delimited, path, name, "\t")
+    return partial(read_parquet, path, name)
+
+
+def _identity(path: Path) -> tuple[int, int, int]:
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _unchanged(
+    path: Path,
+    name: str,
+    before: tuple[int, int, int],
+    read: Callable[[], Iterator[Item]],
+) -> Iterator[Item]:
+    """Rows are read more than once: a file that changes in between would be mixed with itself."""
+    try:
+        yield from read()
+        changed = _identity(path) != before
+    except OSError as fault:
+        raise DataError(f"{name} cannot be read: {fault.strerror or fault}") from fault
+    if changed:
+        raise DataError(f"{name} changed while it was read", hint="start again")

@@ -1,0 +1,55 @@
+"""What is to be read, and how it is to become tokens: decided by planning, carried out by data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from llamafarm.strategy.model import DataFormat
+
+
+@dataclass(frozen=True, slots=True)
+class HubDataset:
+    """A split of a dataset of the Hub."""
+
+    name: str
+    config_name: str | None
+    split: str
+
+
+DataLocation = Path | HubDataset
+
+
+@dataclass(frozen=True, slots=True)
+class DataRequest:
+    """Everything that decides which tokens are trained; its hash with the files' bytes names the
+    cache entry.
+
+    eval_location None: eval_fraction of the training rows is split off (0 < eval_fraction < 1).
+    max_length: hard limit in tokens; chat_template: Jinja text, used for every conversation.
+    eval_wanted False: no evaluation set at all (eval_strategy "no").
+    """
+
+    train_location: DataLocation
+    eval_location: DataLocation | None
+    test_location: DataLocation | None
+    eval_wanted: bool
+    eval_fraction: float
+    chat_template: str
+    max_length: int
+    seed: int
+    data_format: DataFormat = "auto"
+    columns: Mapping[str, str] = field(default_factory=dict)
+    system_prompt: str | None = None
+    max_samples: int | None = None
+    shuffle: bool = True
+    skip_bad_rows: bool = False
+    remove_duplicates: bool = False
+    filter_empty: bool = False
+    remove_patterns: tuple[str, ...] = ()
+    max_input_length: int | None = None
+    max_output_length: int | None = None
+    group_by: str | None = None
+    stratify_by: str | None = None
+    num_workers: int = 1

@@ -1,0 +1,112 @@
+"""Facts about prepared rows in words: lengths, warnings and notices of the data report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from llamafarm.data.report import LengthSummary, TruncatedRow
+from llamafarm.data.token_row import TokenCounts
+from llamafarm.data.tokenized import TokenRows
+from llamafarm.errors import count_of
+
+FEW_EVAL_ROWS = 30
+_MUCH_UNKNOWN = 0.01
+_LISTED = 10
+
+
+def length_summary(rows: TokenRows) -> LengthSummary:
+    """Token counts of one side, which must hold rows."""
+    lengths = rows.lengths()
+    return LengthSummary(
+        rows=len(rows),
+        total_tokens=int(lengths.sum()),
+        trained_tokens=int(rows.trained_counts().sum()),
+        shortest=int(lengths.min()),
+        median=int(np.percentile(lengths, 50, method="higher")),
+        p95=int(np.percentile(lengths, 95, method="higher")),
+        longest=int(lengths.max()),
+    )
+
+
+def format_name(formats: Counter[str]) -> str:
+    """`qa`, or `mixed (qa 90, alpaca 10)`."""
+    if len(formats) == 1:
+        return next(iter(formats))
+    return "mixed (" + ", ".join(f"{name} {count:,}" for name, count in formats.most_common()) + ")"
+
+
+def eval_size_warning(rows: int) -> list[str]:
+    """Few rows make a noisy number."""
+    if rows >= FEW_EVAL_ROWS:
+        return []
+    few = count_of(rows, "evaluation row")
+    return [f"only {few}: the eval loss is noisy, small differences mean nothing"]
+
+
+def truncation_warning(truncated: Sequence[TruncatedRow], rows: int, max_length: int) -> list[str]:
+    """Which rows were cut, the ones with the greatest loss first."""
+    if not truncated:
+        return []
+    lost = count_of(sum(row.trained_tokens_cut for row in truncated), "answer token")
+    worst = sorted(truncated, key=lambda row: -row.trained_tokens_cut)[:_LISTED]
+    listed = ", ".join(f"{row.source} ({row.tokens:,} tokens)" for row in worst)
+    more = ", …" if len(truncated) > _LISTED else ""
+    are = f"{len(truncated):,} of {count_of(rows, 'row')} are longer than max_length={max_length}"
+    return [f"{are} and were cut there, which lost {lost}: {listed}{more}"]
+
+
+def token_warnings(counts: TokenCounts) -> list[str]:
+    """What the tokens show that a person should not miss."""
+    found: list[str] = []
+    if untrained := counts.answers - counts.answers_end_trained:
+        share = counts.answers_end_trained / counts.answers
+        of = f"({untrained:,} of {counts.answers:,} lack it)"
+        found.append(
+            f"the end-of-turn token is trained in only {share:.1%} of the answers {of}: "
+            "the model may not learn to stop"
+        )
+    if counts.rows_without_end:
+        rows = count_of(counts.rows_without_end, "row")
+        found.append(f"no end token after {rows}: neither the template nor the tokenizer has one")
+    if counts.tokens and (share := counts.unknown_tokens / counts.tokens) > _MUCH_UNKNOWN:
+        found.append(
+            f"{share:.1%} of the tokens are unknown to the tokenizer: "
+            "the model does not know the script or the symbols of this data"
+        )
+    if counts.answers_other_prompt:
+        answers = count_of(counts.answers_other_prompt, "answer")
+        found.append(
+            f"the prompts of {answers} end in other tokens when the model is asked: "
+            "the tokenizer joins the end of the template's prompt with what follows"
+        )
+    if counts.rows_with_control_tokens:
+        rows = count_of(counts.rows_with_control_tokens, "row")
+        found.append(f"control tokens of the model stand in the text of {rows}, and act as such")
+    return found
+
+
+def token_notices(counts: TokenCounts) -> list[str]:
+    """What was done that a person may want to know."""
+    found: list[str] = []
+    if counts.rows_system_moved:
+        rows = count_of(counts.rows_system_moved, "row")
+        found.append(
+            f"the chat template has no place for the system prompt of {rows}: "
+            "it stands before the first question instead"
+        )
+    if counts.rows_end_appended:
+        rows = count_of(counts.rows_end_appended, "row")
+        found.append(
+            f"the chat template writes no end token after {rows}: "
+            "the tokenizer's own was appended, and is trained"
+        )
+    if counts.answers_inexact:
+        answers = count_of(counts.answers_inexact, "answer")
+        found.append(
+            f"the chat template rewrites {answers} or its prompt (as templates that remove "
+            "reasoning do): the part that stays the same is trained"
+        )
+    return found

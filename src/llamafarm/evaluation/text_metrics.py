@@ -1,0 +1,33 @@
+"""How close a generated answer is to the reference."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_WORD = re.compile(r"[^\W_]+")
+
+
+def words(text: str) -> list[str]:
+    """Lower-case runs of letters and digits: what ROUGE counts."""
+    return _WORD.findall(unicodedata.normalize("NFKC", text).lower())
+
+
+def exact_match(answer: str, reference: str) -> bool:
+    """Same words in the same order; case, punctuation and spacing do not count."""
+    return words(answer) == words(reference)
+
+
+def rouge_l(answer: str, reference: str) -> float:
+    """ROUGE-L F1 over words: the longest common subsequence against both lengths, 0 to 1.
+
+    Source: Lin, "ROUGE: A Package for Automatic Evaluation of Summaries" (2004), section 3, with
+    beta 1.
+    """
+    from rapidfuzz.distance import LCSseq
+
+    left, right = words(answer), words(reference)
+    if not left or not right:
+        return float(left == right)
+    common = LCSseq.similarity(left, right)
+    return 2 * common / (len(left) + len(right))

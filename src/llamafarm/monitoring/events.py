@@ -1,0 +1,222 @@
+"""What happened in a run, in order. One frozen dataclass a kind; a sink is anything that takes
+them.
+
+`metrics.jsonl` holds one event a line: {"event": kind, …fields}. Fields are plain JSON values;
+times are seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar, Protocol
+
+from llamafarm.decision import Decision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Base of all events. recorded: whether it becomes a line of `metrics.jsonl`."""
+
+    kind: ClassVar[str]
+    recorded: ClassVar[bool] = True
+
+    def to_json(self) -> dict[str, Any]:
+        """The line of `metrics.jsonl`."""
+        return {"event": self.kind, **asdict(self)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanEvent(Event):
+    """The run is decided, and nothing has been computed yet; not written to metrics.jsonl (run.json
+    keeps it).
+    """
+
+    kind: ClassVar[str] = "plan"
+    recorded: ClassVar[bool] = False
+    strategy_id: str
+    output_dir: str
+    decisions: tuple[Decision, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartEvent(Event):
+    """The loop is about to take its first step (of this process).
+
+    planned_evaluations: how many this process will make, the one before the first step included; 0:
+    not said.
+    """
+
+    kind: ClassVar[str] = "start"
+    step: int
+    total_steps: int
+    train_rows: int
+    eval_rows: int
+    trainable_parameters: int
+    device: str
+    packed: bool
+    planned_evaluations: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepEvent(Event):
+    """After an optimizer step. loss: per trained token, over the steps since the last step event;
+    tokens, trained_tokens: since the start of the run; tokens_per_second: since the last step
+    event.
+    """
+
+    kind: ClassVar[str] = "step"
+    step: int
+    epoch: float
+    loss: float
+    learning_rate: float
+    grad_norm: float
+    tokens: int
+    trained_tokens: int
+    tokens_per_second: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalProgressEvent(Event):
+    """While an evaluation runs; not written to metrics.jsonl."""
+
+    kind: ClassVar[str] = "eval_progress"
+    recorded: ClassVar[bool] = False
+    step: int
+    rows_done: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalEvent(Event):
+    """After an evaluation. step 0 is the base model. eval_loss: per trained token over the whole
+    set.
+
+    accuracy: share of trained tokens that the model ranks first; metrics: user metrics by name.
+    """
+
+    kind: ClassVar[str] = "eval"
+    step: int
+    epoch: float
+    eval_loss: float
+    perplexity: float
+    accuracy: float
+    rows: int
+    trained_tokens: int
+    seconds: float
+    best: bool
+    metrics: Mapping[str, float]
+
+    def value_of(self, metric: str) -> float | None:
+        """The number that `metric_for_best_model` names, with or without `eval_`; None: not
+        measured.
+        """
+        name = metric.removeprefix("eval_")
+        built_in = {
+            "loss": self.eval_loss,
+            "perplexity": self.perplexity,
+            "accuracy": self.accuracy,
+        }
+        return built_in.get(name, self.metrics.get(metric, self.metrics.get(name)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointEvent(Event):
+    """A checkpoint is complete on disk. reason: schedule, best, interrupted, last."""
+
+    kind: ClassVar[str] = "checkpoint"
+    step: int
+    path: str
+    reason: str
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeEvent(Event):
+    """The run goes on from a checkpoint (step 0: there was none)."""
+
+    kind: ClassVar[str] = "resume"
+    step: int
+    path: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NonFiniteEvent(Event):
+    """A non-finite loss or gradient was kept away from the weights. rows: `file:line` of the rows
+    in that step.
+    """
+
+    kind: ClassVar[str] = "nonfinite"
+    step: int
+    what: str
+    action: str
+    rows: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlyStopEvent(Event):
+    """No improvement for the agreed number of evaluations."""
+
+    kind: ClassVar[str] = "early_stop"
+    step: int
+    best_step: int
+    evaluations_without_improvement: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageEvent(Event):
+    """A line for the person: level is info, notice or warning."""
+
+    kind: ClassVar[str] = "message"
+    level: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndEvent(Event):
+    """The run is over. status: completed, interrupted, failed. seconds: of the whole run, resumed
+    parts included; peak_memory_bytes: of the device, or of the process on a CPU; 0: not measured.
+    """
+
+    kind: ClassVar[str] = "end"
+    status: str
+    step: int
+    best_step: int
+    seconds: float
+    peak_memory_bytes: int = 0
+
+
+class Sink(Protocol):
+    """Takes events in order. close() is called once, whatever happened."""
+
+    def handle(self, event: Event) -> None:
+        """Take one event."""
+        ...
+
+    def close(self) -> None:
+        """No more events will come."""
+        ...
+
+
+RECORDED_EVENTS: Mapping[str, type[Event]] = {
+    event.kind: event
+    for event in (
+        StartEvent,
+        StepEvent,
+        EvalEvent,
+        CheckpointEvent,
+        ResumeEvent,
+        NonFiniteEvent,
+        EarlyStopEvent,
+        MessageEvent,
+        EndEvent,
+    )
+}
+
+
+def event_fields(event: Event | type[Event]) -> tuple[str, ...]:
+    """Field names of an event, in order."""
+    return tuple(f.name for f in fields(event))

@@ -1,0 +1,227 @@
+"""The numbers of a finished run: `summary.json`, and the table that ends the command."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from llamafarm.errors import OutputError
+from llamafarm.monitoring.events import EndEvent, Event, StepEvent
+from llamafarm.monitoring.formats import (
+    format_bytes,
+    format_duration,
+    format_gap,
+    format_loss,
+    format_perplexity,
+    format_rate,
+)
+from llamafarm.monitoring.history import LossHistory
+from llamafarm.monitoring.jsonable import to_jsonable
+
+_NAME_WIDTH = 17
+_LARGEST_LOSS = 700.0
+_FILES = (
+    ("final model", "final_model"),
+    ("numbers", "summary.json"),
+    ("every event", "metrics.jsonl"),
+    ("every decision", "run.json"),
+    ("the same again", "strategy.yaml"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """What `summary.json` holds. None: not measured in this run.
+
+    eval_loss, perplexity, train_loss: of the step whose weights are in `final_model`, so that
+    eval_loss - train_loss is the gap. train_loss: per trained token over the steps since the
+    evaluation before that step; over the whole run without evaluations. best_metric: value of
+    `metric_for_best_model` at best_step. train_tokens: tokens read, prompts included;
+    trained_tokens: those with a label. tokens_per_second: train_tokens over the time spent in
+    steps.
+    """
+
+    status: str
+    steps: int
+    train_loss: float | None
+    eval_loss: float | None
+    base_eval_loss: float | None
+    perplexity: float | None
+    best_step: int | None
+    best_metric: float | None
+    train_tokens: int
+    trained_tokens: int
+    tokens_per_second: float | None
+    runtime_seconds: float
+    peak_memory_bytes: int
+    findings: tuple[str, ...] = ()
+
+    @property
+    def gap(self) -> float | None:
+        """Eval loss minus training loss."""
+        if self.eval_loss is None or self.train_loss is None:
+            return None
+        return self.eval_loss - self.train_loss
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of `summary.json`; a non-finite number is null."""
+        value: dict[str, Any] = to_jsonable(self)
+        return value
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> RunSummary:
+        """Raises OutputError when fields are missing; fields of a later version are left out."""
+        names = {f.name: f.default is MISSING for f in fields(cls)}
+        if missing := [name for name, required in names.items() if required and name not in value]:
+            raise OutputError(f"the summary of the run lacks {', '.join(missing)}")
+        given = {name: value[name] for name in names if name in value}
+        return cls(**{**given, "findings": tuple(value.get("findings", ()))})
+
+
+def summarise(
+    events: Iterable[Event], *, metric: str = "eval_loss", load_best: bool = True
+) -> RunSummary:
+    """Sum a run up. metric: metric_for_best_model; load_best False: the last step is kept."""
+    events = tuple(events)
+    history = LossHistory.of(events)
+    end = next((e for e in reversed(events) if isinstance(e, EndEvent)), None)
+    last = history.steps[-1] if history.steps else None
+    best = history.best
+    kept = (best if load_best else None) or history.last_evaluation
+    steps = end.step if end else (last.step if last else 0)
+    return RunSummary(
+        status=end.status if end else "running",
+        steps=steps,
+        train_loss=history.train_loss_at(kept.step if kept else steps),
+        eval_loss=kept.eval_loss if kept else None,
+        base_eval_loss=history.base.eval_loss if history.base else None,
+        perplexity=kept.perplexity if kept else None,
+        best_step=best.step if best else None,
+        best_metric=best.value_of(metric) if best else None,
+        train_tokens=last.tokens if last else 0,
+        trained_tokens=last.trained_tokens if last else 0,
+        tokens_per_second=_tokens_per_second(history.steps),
+        runtime_seconds=end.seconds if end else 0.0,
+        peak_memory_bytes=_peak_memory_bytes(events),
+    )
+
+
+def render_summary(
+    summary: RunSummary, run_dir: Path, *, curves: str = "", command: str = "llamafarm"
+) -> str:
+    """The end of `train`: verdict, numbers, where everything is, what to type next.
+
+    curves: a drawing to put under the verdict; command: how the reader calls this program. The last
+    line is the run directory alone, for scripts.
+    """
+    blocks = [
+        verdict_line(summary),
+        curves,
+        "\n".join(_comparison(summary)),
+        "\n".join(_facts(summary)),
+        "\n".join(_files(run_dir)),
+        "\n".join(_next_commands(run_dir, command)),
+        str(run_dir),
+    ]
+    return "\n\n".join(block for block in blocks if block)
+
+
+def verdict_line(summary: RunSummary) -> str:
+    """`eval loss 2.231 → 1.839 (-17.6 %), best at step 48 of 57; gap +0.040`."""
+    if summary.eval_loss is None:
+        return f"trained {summary.steps} steps without an evaluation"
+    text = f"eval loss {format_loss(summary.eval_loss)}"
+    if summary.base_eval_loss:
+        change = 100 * (summary.eval_loss / summary.base_eval_loss - 1)
+        text = (
+            f"eval loss {format_loss(summary.base_eval_loss)} → {format_loss(summary.eval_loss)}"
+            f" ({change:+.1f} %)"
+        )
+    if summary.best_step is not None:
+        text += f", best at step {summary.best_step} of {summary.steps}"
+    return text if summary.gap is None else f"{text}; gap {format_gap(summary.gap)}"
+
+
+def _comparison(summary: RunSummary) -> list[str]:
+    """Base against tuned."""
+    if summary.eval_loss is None:
+        return []
+    base, tuned = summary.base_eval_loss, summary.eval_loss
+    rows = [("", "base", "tuned", "change")] if base is not None else [("", "", "tuned", "")]
+    rows.append(_comparison_row("eval loss", base, tuned, format_loss))
+    base_perplexity = None if base is None else perplexity_of(base)
+    tuned_perplexity = summary.perplexity or perplexity_of(tuned)
+    rows.append(_comparison_row("perplexity", base_perplexity, tuned_perplexity, format_perplexity))
+    return [f"  {a:<{_NAME_WIDTH}}{b:>9}{c:>9}{d:>12}".rstrip() for a, b, c, d in rows]
+
+
+def _comparison_row(
+    name: str, base: float | None, tuned: float, write: Callable[[float], str]
+) -> tuple[str, str, str, str]:
+    if not base:
+        return name, "", write(tuned), ""
+    return name, write(base), write(tuned), f"{100 * (tuned / base - 1):+.1f} %"
+
+
+def _facts(summary: RunSummary) -> list[str]:
+    """One fact a line; what was not measured is not there."""
+    facts: list[tuple[str, str]] = []
+    if summary.best_step is not None:
+        facts.append(("best step", f"{summary.best_step} of {summary.steps}"))
+    if summary.gap is not None:
+        losses = (
+            f"eval {format_loss(summary.eval_loss)}, training {format_loss(summary.train_loss)}"
+        )
+        facts.append(("gap", f"{format_gap(summary.gap)}  ({losses})"))
+    elif summary.train_loss is not None:
+        facts.append(("training loss", format_loss(summary.train_loss)))
+    facts.append(("time", format_duration(summary.runtime_seconds)))
+    if summary.tokens_per_second is not None:
+        tokens = f"{summary.train_tokens:,} tokens read, {summary.trained_tokens:,} trained on"
+        facts.append(("speed", f"{format_rate(summary.tokens_per_second)}  ({tokens})"))
+    if summary.peak_memory_bytes:
+        facts.append(("peak memory", format_bytes(summary.peak_memory_bytes)))
+    return _aligned(facts)
+
+
+def _files(run_dir: Path) -> list[str]:
+    """What can be found where; only what is there."""
+    places = [(name, run_dir / file) for name, file in _FILES]
+    return _aligned([(name, str(path)) for name, path in places if path.exists()])
+
+
+def _next_commands(run_dir: Path, command: str) -> list[str]:
+    """What a person wants to type now."""
+    source = shlex.quote(str(run_dir))
+    return [
+        f"  {command} chat {source}",
+        f"  {command} evaluate {source} --dataset FILE --compare-base",
+    ]
+
+
+def _aligned(rows: Sequence[tuple[str, str]]) -> list[str]:
+    return [f"  {name:<{_NAME_WIDTH}}{value}" for name, value in rows]
+
+
+def perplexity_of(loss: float) -> float:
+    """exp(loss), for a loss in nats per token; infinite where a float cannot hold it."""
+    return math.exp(loss) if loss < _LARGEST_LOSS else math.inf
+
+
+def _tokens_per_second(steps: Sequence[StepEvent]) -> float | None:
+    """All tokens over the time their steps took: the harmonic mean of the speeds, by tokens."""
+    tokens, seconds, seen = 0, 0.0, 0
+    for event in steps:
+        new_tokens, seen = event.tokens - seen, event.tokens
+        if event.tokens_per_second > 0:
+            tokens += new_tokens
+            seconds += new_tokens / event.tokens_per_second
+    return tokens / seconds if seconds > 0 else None
+
+
+def _peak_memory_bytes(events: Iterable[Event]) -> int:
+    return max((e.peak_memory_bytes for e in events if isinstance(e, EndEvent)), default=0)

@@ -1,0 +1,307 @@
+"""Which data a strategy means, and how they become tokens: all that reading them needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from llamafarm.data.request import DataLocation, DataRequest, HubDataset
+from llamafarm.decision import Decision
+from llamafarm.errors import DataError, Problem, StrategyError, count_of
+from llamafarm.planning import tables
+from llamafarm.planning.explain import (
+    asked,
+    is_written,
+    problem,
+    settled,
+    shown,
+    warning,
+    whereabouts,
+)
+from llamafarm.planning.locations import (
+    find_data_file,
+    missing_file,
+    search_directories,
+    shown_path,
+)
+from llamafarm.planning.templates import choose_template
+from llamafarm.strategy.model import Strategy
+
+_TRAIN = ("dataset.train_file", "dataset.path", "dataset.dataset_name")
+_EVAL_FILE, _EVAL_SPLIT = "dataset.eval_file", "dataset.eval_split"
+_STANDARD_EVAL_FRACTION = tables.SPLIT_ROWS[1].eval_fraction
+
+
+@dataclass(slots=True)
+class _Findings:
+    """What one call of resolve_data has found so far."""
+
+    decisions: list[Decision] = field(default_factory=list)
+    strategy_problems: list[Problem] = field(default_factory=list)
+    data_problems: list[Problem] = field(default_factory=list)
+
+    def raise_problems(self, strategy: Strategy) -> None:
+        """Raise all problems as one error."""
+        problems = (*self.strategy_problems, *self.data_problems)
+        if problems:
+            kind = StrategyError if self.strategy_problems else DataError
+            count = count_of(len(problems), "problem")
+            raise kind(f"the data of {strategy.id} have {count}", problems)
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where files are looked for."""
+
+    strategy: Strategy
+    working_directory: Path
+    bundled_data: Path | None
+
+    def find(self, path: str, found: _Findings) -> Path | None:
+        """The file named at a dotted path of the strategy, with its decision; or a problem."""
+        name = str(_value(self.strategy, path))
+        directories = search_directories(self.strategy, path, self.working_directory)
+        file = find_data_file(name, directories, self.bundled_data)
+        if file is None:
+            found.data_problems.append(missing_file(self.strategy, path, name, directories))
+            return None
+        note = "" if find_data_file(name, directories, None) else "bundled demo data"
+        shown_name = shown_path(file, self.working_directory)
+        found.decisions.append(asked(self.strategy, path, shown_name, note))
+        return file
+
+
+def resolve_data(
+    strategy: Strategy,
+    *,
+    model_context: int,
+    tokenizer_template: str | None,
+    working_directory: Path,
+    bundled_data: Path | None,
+    skip_bad_rows: bool,
+    tokenizer_adds_bos: bool = False,
+) -> tuple[DataRequest, tuple[Decision, ...]]:
+    """What to read and how to make tokens of it, with the decisions.
+
+    model_context: tokens; tokenizer_template: the model's own chat template, if it has one;
+    tokenizer_adds_bos: whether its tokenizer begins plain text with a start token.
+    Raises DataError or StrategyError with every problem at once.
+    """
+    found = _Findings()
+    places = _Places(strategy, working_directory, bundled_data)
+    train_key, train = _train(places, found)
+    wanted = strategy.training_args.eval_strategy != "no"
+    evaluation = _eval(places, train_key, wanted, found)
+    fraction = _eval_fraction(strategy, train, evaluation, wanted, found)
+    test = places.find("dataset.test_file", found) if strategy.dataset.test_file else None
+    template = _template(strategy, tokenizer_template, tokenizer_adds_bos, found)
+    max_length = _max_length(strategy, model_context, found)
+    _hub_settings(strategy, train, found)
+    found.decisions += _other_decisions(strategy)
+    found.raise_problems(strategy)
+    if train is None:
+        raise AssertionError("a missing training set is a problem that was raised")
+    dataset, preprocessing = strategy.dataset, strategy.data_preprocessing
+    request = DataRequest(
+        train_location=train,
+        eval_location=evaluation,
+        test_location=test,
+        eval_wanted=wanted,
+        eval_fraction=fraction,
+        chat_template=template,
+        max_length=max_length,
+        seed=strategy.training_args.seed,
+        data_format=dataset.format,
+        columns=dict(dataset.columns),
+        system_prompt=strategy.prompt_template.system,
+        max_samples=dataset.max_samples,
+        shuffle=dataset.shuffle,
+        skip_bad_rows=skip_bad_rows,
+        remove_duplicates=preprocessing.remove_duplicates,
+        filter_empty=preprocessing.filter_empty,
+        remove_patterns=preprocessing.remove_patterns,
+        max_input_length=preprocessing.max_input_length,
+        max_output_length=preprocessing.max_output_length,
+        group_by=dataset.group_by,
+        stratify_by=dataset.stratify_by,
+        num_workers=dataset.preprocessing_num_workers,
+    )
+    return request, tuple(found.decisions)
+
+
+def _value(strategy: Strategy, path: str) -> object:
+    section, leaf = path.split(".")
+    return getattr(getattr(strategy, section), leaf)
+
+
+def _train(places: _Places, found: _Findings) -> tuple[str, DataLocation | None]:
+    """A file, or a dataset of the Hub, in the order of _TRAIN."""
+    strategy = places.strategy
+    given = [path for path in _TRAIN if _value(strategy, path) is not None]
+    if not given:
+        found.data_problems.append(
+            Problem(
+                "nothing says what to train on",
+                path="dataset",
+                hint="give --dataset FILE, or write `dataset.path` or `dataset.train_file`",
+            )
+        )
+        return "", None
+    key, *others = given
+    for other in others:
+        text = f"{whereabouts(strategy, other)} is not used: {whereabouts(strategy, key)} is"
+        found.decisions.append(warning(other, _value(strategy, other), text))
+    if key != "dataset.dataset_name":
+        return key, places.find(key, found)
+    dataset = strategy.dataset
+    found.decisions.append(asked(strategy, key, f"{dataset.dataset_name} ({dataset.train_split})"))
+    hub = HubDataset(str(dataset.dataset_name), dataset.dataset_config_name, dataset.train_split)
+    return key, hub
+
+
+def _eval(places: _Places, train_key: str, wanted: bool, found: _Findings) -> DataLocation | None:
+    """A file, or a named split of the Hub; None: split off the training rows, or not wanted."""
+    strategy, dataset = places.strategy, places.strategy.dataset
+    if not wanted:
+        found.decisions.append(_no_evaluation(strategy))
+        if dataset.eval_file is not None:
+            text = f'{whereabouts(strategy, _EVAL_FILE)} is not read: eval_strategy is "no"'
+            found.decisions.append(warning(_EVAL_FILE, dataset.eval_file, text))
+        return None
+    if dataset.eval_file is not None:
+        return places.find(_EVAL_FILE, found)
+    split = dataset.eval_split
+    if train_key == "dataset.dataset_name" and isinstance(split, str) and _number(split) is None:
+        found.decisions.append(asked(strategy, _EVAL_SPLIT, split, "a split of the Hub dataset"))
+        return HubDataset(str(dataset.dataset_name), dataset.dataset_config_name, split)
+    return None
+
+
+def _no_evaluation(strategy: Strategy) -> Decision:
+    path = "training_args.eval_strategy"
+    text = (
+        f'{whereabouts(strategy, path)} is "no": every row is trained on, and no number tells '
+        "learning from memorising"
+    )
+    return warning(path, "no", text)
+
+
+def _eval_fraction(
+    strategy: Strategy,
+    train: DataLocation | None,
+    evaluation: DataLocation | None,
+    wanted: bool,
+    found: _Findings,
+) -> float:
+    """The share of the training rows that is kept for evaluation; 0 where none is split off."""
+    written = strategy.dataset.eval_split
+    if not wanted or evaluation is not None:
+        if written is not None and not isinstance(evaluation, HubDataset):
+            why = "evaluation is off" if not wanted else "the evaluation rows have their own file"
+            text = f"{whereabouts(strategy, _EVAL_SPLIT)} has no effect: {why}"
+            found.decisions.append(warning(_EVAL_SPLIT, written, text))
+        return 0.0
+    if written is None:
+        reason = f"{_STANDARD_EVAL_FRACTION:.0%} of the rows are kept for evaluation"
+        value = shown(_STANDARD_EVAL_FRACTION)
+        found.decisions.append(Decision(_EVAL_SPLIT, value, "default", reason))
+        return _STANDARD_EVAL_FRACTION
+    number = _number(written)
+    if number is None:
+        message = f"{written} names a split of the Hub, and the data are a local file"
+        fault = problem(strategy, _EVAL_SPLIT, message, "write a fraction, e.g. `eval_split: 0.1`")
+        found.strategy_problems.append(fault)
+        return 0.0
+    if not 0 < number < 1:
+        hint = 'for no evaluation at all write `eval_strategy: "no"`'
+        if 1 <= number < 100:
+            hint = f"for {number:g} percent write `eval_split: {number / 100:g}`"
+        message = f"expected a fraction between 0 and 1 (got {number:g})"
+        found.strategy_problems.append(problem(strategy, _EVAL_SPLIT, message, hint))
+    note = f"{number:.3g} of the rows are kept for evaluation"
+    found.decisions.append(asked(strategy, _EVAL_SPLIT, number, note))
+    return number
+
+
+def _number(value: str | float) -> float | None:
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+def _template(strategy: Strategy, own: str | None, adds_bos: bool, found: _Findings) -> str:
+    """The chat template; a problem instead of an exception, so that it stands beside the others."""
+    try:
+        template, decisions = choose_template(strategy, own, tokenizer_adds_bos=adds_bos)
+    except StrategyError as error:
+        found.strategy_problems += error.problems
+        return ""
+    found.decisions += decisions
+    return template
+
+
+def _max_length(strategy: Strategy, model_context: int, found: _Findings) -> int:
+    """Tokens of the longest conversation that is trained on whole."""
+    path, other = "training_args.max_seq_length", "data_preprocessing.max_length"
+    own, preprocessing = (
+        strategy.training_args.max_seq_length,
+        strategy.data_preprocessing.max_length,
+    )
+    if own is not None and preprocessing is not None and own != preprocessing:
+        text = (
+            f"{whereabouts(strategy, path)} is {own} and wins over "
+            f"{whereabouts(strategy, other)}, which is {preprocessing}"
+        )
+        found.decisions.append(warning(path, own, text))
+    if own is None and preprocessing is not None:
+        own, path = preprocessing, other
+    if own is None:
+        length = min(model_context, tables.MAX_LENGTH)
+        reason = f"the model's context is {model_context:,}"
+        if length < model_context:
+            reason += f"; more than {tables.MAX_LENGTH:,} only when it is written"
+        found.decisions.append(Decision(path, str(length), "default", reason))
+        return length
+    if own > model_context:
+        message = f"expected at most {model_context}, the model's context (got {own})"
+        hint = f"write `{path.rpartition('.')[2]}: {model_context}` or less"
+        found.strategy_problems.append(problem(strategy, path, message, hint))
+    found.decisions.append(asked(strategy, path, own))
+    return own
+
+
+def _hub_settings(strategy: Strategy, train: DataLocation | None, found: _Findings) -> None:
+    """Settings of a Hub dataset beside a local file."""
+    if train is None or isinstance(train, HubDataset):
+        return
+    for path in ("dataset.train_split", "dataset.dataset_config_name"):
+        if is_written(strategy, path):
+            text = f"{whereabouts(strategy, path)} has no effect: the data are a local file"
+            found.decisions.append(warning(path, _value(strategy, path), text))
+
+
+def _other_decisions(strategy: Strategy) -> list[Decision]:
+    """What decides the tokens besides: listed where somebody wrote it."""
+    optional = (
+        "dataset.format",
+        "dataset.columns",
+        "dataset.max_samples",
+        "dataset.group_by",
+        "dataset.stratify_by",
+        "dataset.shuffle",
+        "dataset.preprocessing_num_workers",
+        "data_preprocessing.remove_duplicates",
+        "data_preprocessing.filter_empty",
+        "data_preprocessing.remove_patterns",
+        "data_preprocessing.max_input_length",
+        "data_preprocessing.max_output_length",
+        "prompt_template.system",
+    )
+    lines = [
+        asked(strategy, path, _value(strategy, path))
+        for path in optional
+        if is_written(strategy, path)
+    ]
+    seed = settled(strategy, "training_args.seed", strategy.training_args.seed)
+    return [*lines, seed]

@@ -1,0 +1,1 @@
+"""YAML text to one valid Strategy, or all its problems."""

@@ -1,0 +1,1 @@
+"""A plan to a run directory with a trained model in it."""

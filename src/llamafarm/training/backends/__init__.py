@@ -1,0 +1,1 @@
+"""Backends: each trains a plan and leaves the same run directory."""

@@ -1,0 +1,1 @@
+"""The PyTorch fine-tuner: one visible loop."""

@@ -1,0 +1,44 @@
+"""accelerate and torch, as far as they differ by device."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from typing import Any
+
+import torch
+
+from llamafarm.planning.plan import DevicePlan
+
+
+def new_accelerator(plan: DevicePlan) -> Any:
+    """An Accelerator for this plan. accelerate keeps process-wide state, which an earlier run must
+    not decide.
+    """
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, PartialState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = Accelerator(cpu=plan.device == "cpu", mixed_precision=plan.mixed_precision)
+    if plan.device.startswith("cuda:"):
+        torch.cuda.set_device(plan.device)
+        PartialState().device = torch.device(plan.device)
+    return accelerator
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Peak of what the run held: device memory on CUDA, resident memory of the process
+    elsewhere.
+    """
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocator refused: torch's CPU allocator says so in words only."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error)
+    return "DefaultCPUAllocator" in text or "out of memory" in text.lower()

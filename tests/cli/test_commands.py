@@ -1,0 +1,286 @@
+"""Every command but train, setup and chat: what is asked of the API, and what is printed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from unittest.mock import ANY, Mock
+
+import pytest
+
+from llamafarm import api
+from llamafarm.cli.datasplit import SCRIPT_EXAMPLE, script
+from llamafarm.cli.main import run_function
+from llamafarm.data.datasplit import SplitResult
+from llamafarm.decision import Decision
+from llamafarm.doctor import DoctorReport, Section
+from llamafarm.errors import Problem
+from llamafarm.evaluation.report import EvaluationReport, ModelScores, PairedRows, Sample
+from llamafarm.strategy.loader import StrategyEntry, StrategyFile
+
+from .conftest import Done
+
+Run = Callable[..., Done]
+Fake = Callable[..., Mock]
+GOLDEN = Path(__file__).parents[1] / "golden" / "cli"
+
+SPLIT = SplitResult(
+    train_file=Path("data_train.jsonl"),
+    eval_file=Path("data_eval.jsonl"),
+    train_rows=1350,
+    eval_rows=150,
+    fraction=0.1,
+    seed=42,
+    dropped=(),
+    warnings=("150 rows is little",),
+    notices=("read as 10 %",),
+)
+STRATEGIES = StrategyFile(
+    Path("strategies.yaml"),
+    (
+        StrategyEntry("quick", "A quick one", "", "pytorch", True, 3),
+        StrategyEntry("ollama_only", "", "Only inference", None, False, 30),
+    ),
+)
+SCORES = ModelScores(
+    loss=1.8391,
+    perplexity=6.291,
+    accuracy=0.6125,
+    exact_match=0.1,
+    rouge_l=0.4321,
+    generated_rows=2,
+    samples=(
+        Sample(
+            "eval.jsonl:1", "What is a fever?", "A high temperature.", "It is\nheat.", False, 0.4
+        ),
+        Sample("eval.jsonl:2", "word " * 60, "B.", "B.", True, 1.0),
+    ),
+)
+BASE = ModelScores(
+    loss=2.231,
+    perplexity=9.309,
+    accuracy=0.55,
+    exact_match=0.0,
+    rouge_l=0.2,
+    generated_rows=2,
+    samples=(
+        Sample("eval.jsonl:1", "What is a fever?", "A high temperature.", "Dunno.", False, 0.0),
+    ),
+)
+
+
+def golden(name: str) -> str:
+    return (GOLDEN / name).read_text(encoding="utf-8")
+
+
+def test_datasplit_passes_on_what_was_typed(llamafarm: Run, fake_api: Fake) -> None:
+    fake = fake_api("datasplit", SPLIT)
+    llamafarm("datasplit", "d.jsonl", "--eval-percent", "15%", "--seed", "7", "--output-dir", "out")
+    fake.assert_called_once_with(
+        Path("d.jsonl"), eval_percent=15.0, seed=7, output_dir=Path("out"), skip_bad_rows=False
+    )
+
+
+def test_datasplit_left_alone_has_the_defaults_of_the_api(llamafarm: Run, fake_api: Fake) -> None:
+    import inspect
+
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(api.datasplit).parameters.items()
+        if name != "input_path"
+    }
+    fake = fake_api("datasplit", SPLIT)
+    llamafarm("datasplit", "d.jsonl")
+    fake.assert_called_once_with(Path("d.jsonl"), **defaults)
+
+
+def test_datasplit_may_choose_the_percentage_itself(llamafarm: Run, fake_api: Fake) -> None:
+    fake = fake_api("datasplit", SPLIT)
+    llamafarm("datasplit", "d.jsonl", "--eval-percent", "auto", "--skip-bad-rows")
+    assert fake.call_args.kwargs["eval_percent"] == "auto"
+    assert fake.call_args.kwargs["skip_bad_rows"] is True
+
+
+def test_datasplit_prints_both_files_and_warns_on_stderr(llamafarm: Run, fake_api: Fake) -> None:
+    fake_api("datasplit", SPLIT)
+    assert llamafarm("datasplit", "d.jsonl") == Done(
+        0,
+        "  train  1,350 rows  data_train.jsonl\n  eval   150 rows    data_eval.jsonl\n",
+        "notice: read as 10 %\nwarning: 150 rows is little\n",
+    )
+
+
+def test_datasplit_for_a_program_is_one_object(llamafarm: Run, fake_api: Fake) -> None:
+    fake_api("datasplit", SPLIT)
+    done = llamafarm("datasplit", "d.jsonl", "--json")
+    value = json.loads(done.out)
+    assert (value["train_file"], value["train_rows"]) == ("data_train.jsonl", 1350)
+    assert value["warnings"] == ["150 rows is little"]
+    assert done.err == ""
+
+
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        (["--eval-percent", "ten"], '  --eval-percent  expected a percentage, or auto (got "ten")'),
+        (["--seed", "4.2"], '  --seed  expected a whole number (got "4.2")'),
+    ],
+)
+def test_a_flag_that_cannot_be_read_says_what_is_expected(
+    llamafarm: Run, argv: list[str], text: str
+) -> None:
+    done = llamafarm("datasplit", "d.jsonl", *argv)
+    assert done == Done(2, "", f"error: the command line has 1 problem\n{text}\n")
+
+
+def test_the_script_splits_as_the_command_does(
+    fake_api: Fake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake = fake_api("datasplit", SPLIT)
+    argv = ["create_data_split.py", "--input", "d.jsonl", "--eval-percent", "10"]
+    monkeypatch.setattr("sys.argv", argv)
+    assert run_function(script, "create_data_split.py", SCRIPT_EXAMPLE) == 0
+    fake.assert_called_once_with(
+        Path("d.jsonl"), eval_percent=10.0, seed=42, output_dir=None, skip_bad_rows=False
+    )
+    assert "data_eval.jsonl" in capsys.readouterr().out
+
+
+def test_list_strategies_names_what_can_be_trained(llamafarm: Run, fake_api: Fake) -> None:
+    fake = fake_api("list_strategies", STRATEGIES)
+    assert llamafarm("list-strategies", "--strategy-file", "strategies.yaml") == Done(
+        0,
+        (
+            "strategies.yaml\n"
+            "  quick        pytorch        A quick one\n"
+            "  ollama_only  not trainable  Only inference\n"
+        ),
+        "",
+    )
+    fake.assert_called_once_with(Path("strategies.yaml"))
+
+
+def test_list_strategies_lists_what_it_can_and_then_fails_on_a_faulty_file(
+    llamafarm: Run, fake_api: Fake
+) -> None:
+    fault = Problem("expected a mapping", where="strategies.yaml:9", path="broken")
+    fake_api("list_strategies", StrategyFile(STRATEGIES.path, STRATEGIES.entries, (fault,)))
+    done = llamafarm("list-strategies")
+    assert done.code == 2
+    assert "quick" in done.out
+    assert "strategies.yaml:9  broken" in done.err
+
+
+def test_list_strategies_for_a_program_is_one_object(llamafarm: Run, fake_api: Fake) -> None:
+    fake_api("list_strategies", STRATEGIES)
+    value = json.loads(llamafarm("list-strategies", "--json").out)
+    assert value["path"] == "strategies.yaml"
+    assert [s["id"] for s in value["strategies"]] == ["quick", "ollama_only"]
+
+
+def test_info_shows_values_with_their_origin(llamafarm: Run, fake_api: Fake) -> None:
+    decision = Decision("training_args.learning_rate", "5e-05", "strategy", "quick, line 10")
+    found = api.StrategyInfo(
+        "quick", "A quick one", "Takes a minute.", (decision,), ("`x` is ignored",)
+    )
+    fake = fake_api("info", found)
+    done = llamafarm("info", "quick")
+    assert done.out == (
+        "quick: A quick one\nTakes a minute.\n\n  learning_rate  5e-05  strategy  quick, line 10\n"
+    )
+    assert done.err == "notice: `x` is ignored\n"
+    fake.assert_called_once_with("quick", None)
+    assert (
+        json.loads(llamafarm("info", "quick", "--json").out)["decisions"][0]["source"] == "strategy"
+    )
+
+
+def test_generate_streams_the_answer(llamafarm: Run, fake_api: Fake) -> None:
+    def answer(*_: object, on_text: Callable[[str], None], **__: object) -> str:
+        on_text("Sixty to ")
+        on_text("a hundred.")
+        return "Sixty to a hundred."
+
+    fake = fake_api("generate", answer)
+    assert llamafarm("generate", "run", "What?") == Done(0, "Sixty to a hundred.\n", "")
+    fake.assert_called_once_with("run", "What?", max_new_tokens=256, temperature=0.0, on_text=ANY)
+
+
+def test_an_answer_cannot_steer_the_terminal(llamafarm: Run, fake_api: Fake) -> None:
+    fake_api("generate", lambda *_, on_text, **__: on_text("\x1b[2Jgone"))
+    assert llamafarm("generate", "run", "What?").out == "\\x1b[2Jgone\n"
+
+
+def test_generate_for_a_program_is_one_object(llamafarm: Run, fake_api: Fake) -> None:
+    fake = fake_api("generate", "Sixty.")
+    done = llamafarm(
+        "generate", "run", "What?", "--json", "--max-new-tokens", "8", "--temperature", "0.7"
+    )
+    assert json.loads(done.out) == {"source": "run", "prompt": "What?", "text": "Sixty."}
+    fake.assert_called_once_with("run", "What?", max_new_tokens=8, temperature=0.7, on_text=None)
+
+
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        (["--max-new-tokens", "0"], "--max-new-tokens  expected a whole number of at least 1"),
+        (["--max-new-tokens", "x"], "--max-new-tokens  expected a whole number of at least 1"),
+        (["--temperature", "-1"], "--temperature  expected a number of at least 0"),
+        (["--temperature", "nan"], "--temperature  expected a number of at least 0"),
+    ],
+)
+def test_generate_refuses_numbers_that_mean_nothing(
+    llamafarm: Run, argv: list[str], text: str
+) -> None:
+    done = llamafarm("generate", "run", "What?", *argv)
+    assert done.code == 2
+    assert text in done.err
+
+
+def test_evaluate_shows_one_model(llamafarm: Run, fake_api: Fake) -> None:
+    fake = fake_api("evaluate", EvaluationReport("run", "eval.jsonl", 30, 900, SCORES))
+    assert llamafarm("evaluate", "run", "--dataset", "eval.jsonl").out == golden("evaluate.txt")
+    fake.assert_called_once_with("run", Path("eval.jsonl"), compare_base=False, sinks=ANY)
+
+
+def test_evaluate_shows_base_against_tuned(llamafarm: Run, fake_api: Fake) -> None:
+    report = EvaluationReport("run", "eval.jsonl", 30, 900, SCORES, BASE, PairedRows(28, 1, 1))
+    fake = fake_api("evaluate", report)
+    done = llamafarm("evaluate", "run", "--dataset", "eval.jsonl", "--compare-base")
+    assert done.out == golden("evaluate_compare_base.txt")
+    assert fake.call_args.kwargs["compare_base"] is True
+
+
+def test_evaluate_for_a_program_has_whole_samples(llamafarm: Run, fake_api: Fake) -> None:
+    fake_api("evaluate", EvaluationReport("run", "eval.jsonl", 30, 900, SCORES))
+    value = json.loads(llamafarm("evaluate", "run", "--dataset", "e", "--json").out)
+    assert value["tuned"]["samples"][1]["prompt"] == "word " * 60
+    assert value["base"] is None
+
+
+def test_schema_is_json(llamafarm: Run, fake_api: Fake) -> None:
+    fake_api("schema", {"type": "object"})
+    assert json.loads(llamafarm("schema").out) == {"type": "object"}
+
+
+def test_doctor_says_how_to_get_what_is_missing(llamafarm: Run, fake_api: Fake) -> None:
+    parts = (
+        Section("torch", "ok", "2.13.0"),
+        Section("tensorboard", "missing", "not installed", "pip install 'llamafarm[tensorboard]'"),
+    )
+    fake_api("doctor", DoctorReport(parts))
+    assert llamafarm("doctor") == Done(
+        0,
+        (
+            "  torch        ok       2.13.0\n"
+            "  tensorboard  missing  not installed  pip install 'llamafarm[tensorboard]'\n"
+        ),
+        "",
+    )
+    assert json.loads(llamafarm("doctor", "--json").out)["sections"][0]["name"] == "torch"
+
+
+def test_doctor_fails_when_a_needed_part_is_missing(llamafarm: Run, fake_api: Fake) -> None:
+    fake_api("doctor", DoctorReport((Section("peft", "fault", "not installed", "reinstall"),)))
+    assert llamafarm("doctor").code == 1

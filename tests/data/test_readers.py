@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from llamafarm.data.readers import display_name, open_source
+from llamafarm.errors import DataError
+
+ROW = b'{"question": "Why?", "answer": "Because."}\n'
+
+
+def test_a_missing_file_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
+    (tmp_path / "medical_qa.jsonl").write_bytes(ROW)
+    with pytest.raises(DataError) as caught:
+        open_source(tmp_path / "medical_aq.jsonl")
+    assert "does not exist" in caught.value.summary
+    assert f"did you mean {tmp_path / 'medical_qa.jsonl'}?" in caught.value.hint
+
+
+def test_a_missing_directory_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist either"):
+        open_source(tmp_path / "nowhere" / "rows.jsonl")
+
+
+def test_a_directory_is_refused_and_what_it_holds_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(ROW)
+    with pytest.raises(DataError, match=r"is a directory; it holds a\.jsonl"):
+        open_source(tmp_path)
+
+
+def test_a_pipe_is_refused_without_being_read(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    os.mkfifo(path)
+    with pytest.raises(DataError, match="not a regular file"):
+        open_source(path)
+
+
+def test_a_link_to_itself_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.symlink_to(path)
+    with pytest.raises(DataError):
+        open_source(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("r.txt", "as JSONL"),
+        ("r.xlsx", "as CSV"),
+        ("r.jsonl.gz", "gunzip -k"),
+        ("r.pkl", ".jsonl, .json, .csv"),
+        ("rows", ".jsonl, .json, .csv"),
+    ],
+)
+def test_other_kinds_of_file_are_refused_with_a_way_out(
+    name: str, hint: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(ROW)
+    with pytest.raises(DataError) as caught:
+        open_source(path)
+    assert hint in caught.value.hint
+
+
+def test_the_fingerprint_is_the_sha256_of_the_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(ROW)
+    assert open_source(path).sha256 == hashlib.sha256(ROW).hexdigest()
+
+
+def test_records_can_be_read_again_and_again(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(ROW * 3)
+    source = open_source(path)
+    assert list(source.items()) == list(source.items())
+
+
+def test_a_file_that_changes_between_two_readings_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(ROW)
+    source = open_source(path)
+    assert list(source.items())
+    path.write_bytes(ROW + ROW)
+    with pytest.raises(DataError, match="changed while it was read"):
+        list(source.items())
+
+
+def test_a_file_that_goes_away_between_two_readings_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(ROW)
+    source = open_source(path)
+    path.unlink()
+    with pytest.raises(DataError, match="cannot be read"):
+        list(source.items())
+
+
+def test_names_are_relative_below_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert display_name(tmp_path / "sub" / "r.jsonl") == "sub/r.jsonl"
+    assert display_name(Path("r.jsonl")) == "r.jsonl"
+    assert display_name(Path("/elsewhere/r.jsonl")) == "/elsewhere/r.jsonl"

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import io
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from llamafarm.decision import Decision
+from llamafarm.errors import OutputError, RunError
+from llamafarm.monitoring.events import (
+    RECORDED_EVENTS,
+    CheckpointEvent,
+    EarlyStopEvent,
+    Event,
+    MessageEvent,
+    NonFiniteEvent,
+    PlanEvent,
+    ResumeEvent,
+)
+from llamafarm.monitoring.metrics_file import MetricsFile, cut_after, read_events
+
+from .events_of_a_run import (
+    end_event,
+    eval_event,
+    eval_progress_event,
+    events_of_a_run,
+    start_event,
+    step_event,
+)
+
+ONE_OF_EACH: list[Event] = [
+    start_event(),
+    eval_event(0, 2.2, bleu=0.25),
+    step_event(1),
+    CheckpointEvent(step=1, path="checkpoints/checkpoint-1", reason="best", bytes=9, seconds=0.1),
+    NonFiniteEvent(step=2, what="loss", action="skipped", rows=("a.jsonl:3", "a.jsonl:9")),
+    EarlyStopEvent(step=2, best_step=1, evaluations_without_improvement=3),
+    MessageEvent(level="warning", text="größer → kleiner"),
+    ResumeEvent(step=2, path="checkpoints/checkpoint-2", note=""),
+    end_event(),
+]
+
+
+def write(path: Path, events: list[Event]) -> None:
+    sink = MetricsFile(path)
+    for event in events:
+        sink.handle(event)
+    sink.close()
+
+
+def test_every_kind_of_event_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    write(path, ONE_OF_EACH)
+    assert read_events(path) == ONE_OF_EACH
+    assert {event.kind for event in ONE_OF_EACH} == set(RECORDED_EVENTS)
+
+
+def test_a_line_is_an_object_that_starts_with_its_kind(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    write(path, [step_event(3, 1.5)])
+    line = json.loads(path.read_text())
+    assert next(iter(line)) == "event"
+    assert (line["event"], line["step"], line["loss"]) == ("step", 3, 1.5)
+
+
+def test_plans_and_progress_of_an_evaluation_are_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    plan = PlanEvent(strategy_id="a", output_dir="b", decisions=(Decision("c", "d", "flag", "e"),))
+    write(path, [plan, eval_progress_event(3), step_event(1)])
+    assert [event.kind for event in read_events(path)] == ["step"]
+
+
+def test_a_line_is_on_disk_before_the_next_event_comes(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    sink = MetricsFile(path)
+    sink.handle(step_event(1))
+    assert read_events(path) == [step_event(1)]
+    sink.close()
+    sink.close()
+
+
+def test_a_nonfinite_number_is_null_in_the_file_and_nan_when_read(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    write(path, [step_event(1, math.inf), eval_event(1, 2.0, bleu=-math.inf)])
+    lines = path.read_text().splitlines()
+    assert json.loads(lines[0], parse_constant=pytest.fail)["loss"] is None
+    step, evaluation = read_events(path)
+    assert math.isnan(step.loss)  # type: ignore[attr-defined]
+    assert math.isnan(evaluation.metrics["bleu"])  # type: ignore[attr-defined]
+
+
+def test_a_torn_last_line_is_no_fault(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    write(path, [step_event(1), step_event(2)])
+    content = path.read_bytes()
+    for end in range(len(content)):
+        path.write_bytes(content[:end])
+        assert read_events(path) == [step_event(1)][: content[:end].count(b"\n")]
+
+
+def test_appending_removes_a_torn_last_line_first(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    write(path, [step_event(1)])
+    path.write_bytes(path.read_bytes() + b'{"event": "st')
+    write(path, [step_event(2)])
+    assert read_events(path) == [step_event(1), step_event(2)]
+
+
+def test_a_missing_file_has_no_events(tmp_path: Path) -> None:
+    assert read_events(tmp_path / "none.jsonl") == []
+
+
+def test_every_broken_line_inside_the_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    write(path, [step_event(1)])
+    good = path.read_bytes()
+    broken = [b"{oops", b'{"event": "teapot"}', b'{"event": "resume", "step": 1, "extra": 2}', b"3"]
+    path.write_bytes(good + b"".join(line + b"\n" for line in broken) + good)
+    with pytest.raises(OutputError) as caught:
+        read_events(path)
+    assert [p.where.rsplit(":", 1)[1] for p in caught.value.problems] == ["2", "3", "4", "5"]
+    assert "teapot" in caught.value.render()
+    assert "extra, note, path" in caught.value.render()
+
+
+def test_cutting_leaves_nothing_after_the_step(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    said = MessageEvent(level="info", text="said after step 4")
+    said_later = MessageEvent(level="info", text="said after step 5")
+    before = [start_event(), step_event(3), step_event(4), eval_event(4, 2.0), said]
+    write(path, [*before, step_event(5), said_later, end_event(5)])
+    assert cut_after(path, 4) == 3
+    assert read_events(path) == before
+
+
+def test_cutting_keeps_unreadable_lines_where_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    write(path, [step_event(1)])
+    path.write_bytes(path.read_bytes() + b"{oops\n")
+    assert cut_after(path, 1) == 0
+    assert path.read_bytes().endswith(b"{oops\n")
+
+
+def test_cutting_also_removes_a_torn_line(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    write(path, [step_event(1)])
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"event"')
+    cut_after(path, 1)
+    assert path.read_bytes() == whole
+
+
+def test_cutting_before_the_first_step_empties_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    write(path, events_of_a_run())
+    assert cut_after(path, -1) == len(events_of_a_run())
+    assert path.read_bytes() == b""
+
+
+def test_cutting_a_missing_file_makes_none(tmp_path: Path) -> None:
+    assert cut_after(tmp_path / "none.jsonl", 3) == 0
+    assert not (tmp_path / "none.jsonl").exists()
+
+
+def test_a_cut_that_fails_leaves_the_file_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "metrics.jsonl"
+    write(path, events_of_a_run())
+    before = path.read_bytes()
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", refuse)
+    with pytest.raises(RunError, match="No space left on device"):
+        cut_after(path, 4)
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_cannot_be_opened_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"gone/metrics\.jsonl cannot be written"):
+        MetricsFile(tmp_path / "gone" / "metrics.jsonl")
+
+
+def test_a_full_disk_ends_the_run_with_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    class FullDisk(io.BytesIO):
+        def flush(self) -> None:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", lambda path, mode: FullDisk())
+    with pytest.raises(RunError) as caught:
+        MetricsFile(Path("metrics.jsonl")).handle(step_event(1))
+    assert "metrics.jsonl cannot be written: No space left on device" in caught.value.render()
+    assert "--resume" in caught.value.render()

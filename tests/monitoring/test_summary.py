@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from llamafarm.errors import OutputError
+from llamafarm.monitoring.summary import RunSummary, render_summary, summarise, verdict_line
+
+from .events_of_a_run import (
+    end_event,
+    eval_event,
+    events_of_a_run,
+    start_event,
+    step_event,
+)
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "monitoring"
+FIELDS = [
+    "status",
+    "steps",
+    "train_loss",
+    "eval_loss",
+    "base_eval_loss",
+    "perplexity",
+    "best_step",
+    "best_metric",
+    "train_tokens",
+    "trained_tokens",
+    "tokens_per_second",
+    "runtime_seconds",
+    "peak_memory_bytes",
+    "findings",
+]
+
+
+def test_the_summary_has_the_fields_of_the_contract() -> None:
+    assert list(summarise(events_of_a_run()).to_json()) == FIELDS
+
+
+def test_the_losses_are_those_of_the_best_step() -> None:
+    summary = summarise(events_of_a_run())
+    assert (summary.status, summary.steps, summary.best_step) == ("completed", 12, 8)
+    assert (summary.base_eval_loss, summary.eval_loss, summary.best_metric) == (2.231, 1.839, 1.839)
+    assert summary.perplexity == pytest.approx(math.exp(1.839))
+    assert summary.train_loss == pytest.approx((1.95 + 1.9 + 1.85 + 1.8) / 4)
+    assert summary.gap == pytest.approx(1.839 - 1.875)
+
+
+def test_the_losses_are_those_of_the_last_step_where_that_one_is_kept() -> None:
+    summary = summarise(events_of_a_run(), load_best=False)
+    assert (summary.eval_loss, summary.best_step, summary.best_metric) == (1.85, 8, 1.839)
+    assert summary.train_loss == pytest.approx((1.75 + 1.7 + 1.65 + 1.6) / 4)
+
+
+def test_the_best_metric_is_the_one_that_was_asked_for() -> None:
+    events = [step_event(1), eval_event(1, 2.0, best=True, bleu=0.25)]
+    assert summarise(events, metric="eval_bleu").best_metric == 0.25
+
+
+def test_tokens_time_and_memory_are_those_of_the_whole_run() -> None:
+    summary = summarise(events_of_a_run())
+    assert (summary.train_tokens, summary.trained_tokens) == (2400, 1200)
+    assert (summary.runtime_seconds, summary.peak_memory_bytes) == (61.0, 3 * 1024**3 // 2)
+
+
+def test_tokens_per_second_are_all_tokens_over_all_time() -> None:
+    fast = replace(step_event(1), tokens=100, tokens_per_second=100.0)
+    slow = replace(step_event(2), tokens=200, tokens_per_second=25.0)
+    assert summarise([fast, slow]).tokens_per_second == pytest.approx(200 / (1 + 4))
+
+
+def test_a_run_without_evaluation_has_its_mean_training_loss() -> None:
+    summary = summarise([start_event(), step_event(1, 2.0), step_event(2, 1.0), end_event(2)])
+    assert (summary.train_loss, summary.eval_loss, summary.best_step) == (1.5, None, None)
+    assert verdict_line(summary) == "trained 2 steps without an evaluation"
+
+
+def test_nothing_at_all_can_be_summed_up() -> None:
+    summary = summarise([])
+    assert (summary.status, summary.steps, summary.tokens_per_second) == ("running", 0, None)
+
+
+def test_a_summary_is_read_back_as_it_was_written() -> None:
+    summary = summarise(events_of_a_run())
+    assert RunSummary.from_json(json.loads(json.dumps(summary.to_json()))) == summary
+
+
+def test_a_nonfinite_number_is_null_in_the_summary() -> None:
+    summary = replace(summarise(events_of_a_run()), perplexity=math.inf)
+    assert json.loads(json.dumps(summary.to_json(), allow_nan=False))["perplexity"] is None
+
+
+def test_a_summary_that_lacks_fields_is_refused() -> None:
+    value = summarise(events_of_a_run()).to_json()
+    del value["eval_loss"], value["steps"]
+    with pytest.raises(OutputError, match="lacks steps, eval_loss"):
+        RunSummary.from_json({**value, "of_a_later_version": 1})
+
+
+def test_the_verdict_is_one_line() -> None:
+    summary = replace(summarise(events_of_a_run()), steps=57, best_step=48, train_loss=1.799)
+    assert verdict_line(summary) == (
+        "eval loss 2.231 → 1.839 (-17.6 %), best at step 48 of 57; gap +0.040"
+    )
+
+
+def test_the_end_of_a_run_looks_as_agreed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = Path("fine_tuned_models/my run")
+    for name in ("final_model", "checkpoints"):
+        (run / name).mkdir(parents=True)
+    for name in ("summary.json", "metrics.jsonl", "run.json", "strategy.yaml"):
+        (run / name).touch()
+    text = render_summary(summarise(events_of_a_run()), run, curves="(curves)") + "\n"
+    assert text == (GOLDEN / "summary.txt").read_text(encoding="utf-8")
+    assert text.splitlines()[-1] == str(run)
+
+
+def test_the_end_names_no_file_that_is_not_there(tmp_path: Path) -> None:
+    text = render_summary(summarise(events_of_a_run()), tmp_path)
+    assert "metrics.jsonl" not in text
+
+
+def test_the_end_of_a_run_without_evaluation_compares_nothing(tmp_path: Path) -> None:
+    text = render_summary(summarise([step_event(1), end_event(1)]), tmp_path)
+    assert "base" not in text.replace("--compare-base", "") and "gap" not in text
