@@ -27,7 +27,8 @@ def packaged_model_dir() -> Path:
     """
     from llamafarm.models.packaged import packaged_model_directory
 
-    return packaged_model_directory()
+    # One model has one path, whichever cache of a test's own leads to it.
+    return packaged_model_directory().resolve()
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from llamafarm.decision import Decision
 from llamafarm.errors import Problem, StrategyError, UserError
-from llamafarm.monitoring.events import EvalProgressEvent, Event, MessageEvent, PlanEvent, Sink
+from llamafarm.monitoring.events import (
+    EvalProgressEvent,
+    Event,
+    LogLevelEvent,
+    MessageEvent,
+    PlanEvent,
+    Sink,
+)
 from llamafarm.readiness import (
     NotPlannedError,
     bundled_demos,
@@ -105,6 +112,7 @@ def train(request: TrainRequest, sinks: Sequence[Sink] = ()) -> TrainResult:
     keep_freed_memory()
     emit = _emitter(sinks)
     strategy = _load_strategy(request.strategy, request.strategy_file, request.overrides)
+    emit(LogLevelEvent(level=strategy.monitoring.log_level))
     resume = request.resume or bool(strategy.training_args.resume_from_checkpoint)
     options = RunOptions(
         resume=resume,

@@ -125,3 +125,19 @@ def test_setup_says_what_train_will_do_and_writes_nothing(workplace: Path) -> No
     assert report["data"]["train"]["rows"] == 54
     assert report["forecast"]["memory_bytes"] > 0
     assert sorted(p.name for p in workplace.rglob("*")) == before
+
+
+def test_the_log_level_decides_what_a_terminal_is_told(workplace: Path) -> None:
+    common = ("train", "--strategy", "tiny", "--set", "training_args.max_steps=1")
+    talk = {
+        level: run(
+            *common,
+            *("--set", f"monitoring.log_level={level}", "--output", f"runs/{level}"),
+            cwd=workplace,
+        )
+        for level in ("debug", "error")
+    }
+    assert talk["error"].stderr.strip() == ""
+    assert "final_model" in talk["error"].stdout
+    assert "weight_decay" in talk["debug"].stderr
+    assert "step 1/1" in talk["debug"].stderr

@@ -131,7 +131,7 @@ def test_without_pip_and_uv_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 @pytest.mark.slow
 def test_the_dequantised_copy_is_whole_and_made_once(packaged_model_dir: Path) -> None:
-    assert packaged_model_directory() == packaged_model_dir
+    assert packaged_model_directory().resolve() == packaged_model_dir
     names = {file.name for file in packaged_model_dir.iterdir()}
     assert names == {
         "config.json",

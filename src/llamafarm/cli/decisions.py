@@ -11,7 +11,7 @@ from llamafarm.cli.facts import aligned
 from llamafarm.cli.output import say
 from llamafarm.errors import count_of
 from llamafarm.monitoring.console import is_live_terminal, terminal_width, wrap_columns
-from llamafarm.monitoring.events import Event, PlanEvent
+from llamafarm.monitoring.events import Event, LogLevelEvent, PlanEvent
 
 if TYPE_CHECKING:
     from llamafarm.decision import Decision
@@ -60,13 +60,20 @@ def _short(value: str) -> str:
 
 
 class DecisionPrinter:
-    """Sink that prints on stderr what a plan decided; constants nobody touched are only counted."""
+    """Sink that prints on stderr what a plan decided; constants nobody touched are only counted,
+    but at log level debug.
+    """
+
+    def __init__(self) -> None:
+        self._with_defaults = False
 
     def handle(self, event: Event) -> None:
         """Print a plan."""
+        if isinstance(event, LogLevelEvent):
+            self._with_defaults = event.level == "debug"
         if not isinstance(event, PlanEvent):
             return
-        chosen = [d for d in event.decisions if d.source != "default"]
+        chosen = [d for d in event.decisions if self._with_defaults or d.source != "default"]
         say(f"{event.strategy_id} → {event.output_dir}\n")
         say(decisions_for(sys.stderr, chosen))
         if defaults := len(event.decisions) - len(chosen):

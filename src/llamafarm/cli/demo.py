@@ -17,6 +17,7 @@ from llamafarm.cli.decisions import DecisionPrinter
 from llamafarm.cli.options import overrides_of
 from llamafarm.cli.output import result, say
 from llamafarm.cli.train import render_run
+from llamafarm.monitoring.log_level import AtLogLevel
 from llamafarm.monitoring.progress import progress_sink
 
 if TYPE_CHECKING:
@@ -63,8 +64,8 @@ def command(
     request = DemoRequest(strategy, base_model, output, overrides_of([], settings or ()))
     say("This is a demonstration of fine-tuning. What the model says is no medical advice.")
     steps = DemoSteps(_tell_split, _tell_before, _ask_to_go_on, _tell_trained)
-    with contextlib.closing(progress_sink()) as progress:
-        done = run_demo(request, steps, (DecisionPrinter(), progress))
+    with contextlib.closing(AtLogLevel(progress_sink())) as progress:
+        done = run_demo(request, steps, (AtLogLevel(DecisionPrinter()), progress))
     _heading(4, "The same questions again")
     result(render_exchanges(done.exchanges, width=_width()))
     result(

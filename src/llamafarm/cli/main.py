@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -70,6 +71,8 @@ def run() -> None:
     # What libraries tell programmers is not for our users; `python -W` still decides.
     if not sys.warnoptions:
         warnings.simplefilter("ignore", FutureWarning)
+    # It advises a package that would download a kernel.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # Whatever an output cannot show is replaced: an answer must not end in an encoding error.
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):

@@ -18,6 +18,7 @@ from llamafarm.errors import Problem
 from llamafarm.monitoring.console import can_encode
 from llamafarm.monitoring.curves import render_curves
 from llamafarm.monitoring.history import LossHistory
+from llamafarm.monitoring.log_level import AtLogLevel
 from llamafarm.monitoring.metrics_file import read_events
 from llamafarm.monitoring.progress import progress_sink
 from llamafarm.monitoring.screen import SCREEN_CHARACTERS
@@ -143,8 +144,8 @@ def command(
         overwrite=overwrite,
         skip_bad_rows=skip_bad_rows,
     )
-    with contextlib.closing(progress_sink()) as progress:
-        done = api.train(request, sinks=(DecisionPrinter(), progress))
+    with contextlib.closing(AtLogLevel(progress_sink())) as progress:
+        done = api.train(request, sinks=(AtLogLevel(DecisionPrinter()), progress))
     if json_output:
         result_json(done.summary.to_json())
     else:

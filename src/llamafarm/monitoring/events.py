@@ -27,6 +27,15 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogLevelEvent(Event):
+    """The strategy is read, and says how much of what follows a person wants to see."""
+
+    kind: ClassVar[str] = "log_level"
+    recorded: ClassVar[bool] = False
+    level: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlanEvent(Event):
     """The run is decided, and nothing has been computed yet; not written to metrics.jsonl (run.json
     keeps it).

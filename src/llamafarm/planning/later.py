@@ -70,10 +70,6 @@ def _notices(strategy: Strategy) -> Iterator[Decision]:
     if not strategy.monitoring.track_training_metrics:
         text = f"{whereabouts(strategy, path)} has no effect: metrics.jsonl is always written"
         yield notice(path, shown(False), text)
-    path, level = "monitoring.log_level", strategy.monitoring.log_level
-    if level != "info":
-        text = f"{whereabouts(strategy, path)} has no effect yet: every message is shown"
-        yield notice(path, level, text)
     path = "training_args.resume_from_checkpoint"
     resume = strategy.training_args.resume_from_checkpoint
     if isinstance(resume, str):

@@ -398,7 +398,10 @@ class Monitoring(Section):
     save_checkpoints: bool = Field(
         True, description="false: no resume points; the best is still kept."
     )
-    log_level: LogLevel = Field("info", description="How much the program says while it works.")
+    log_level: LogLevel = Field(
+        "info",
+        description="How much a run says: debug adds defaults, warning leaves out what goes well.",
+    )
 
 
 class Origin(Section):
