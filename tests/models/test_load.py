@@ -303,6 +303,7 @@ def test_a_quantised_base_holds_its_linear_layers_in_few_bits(
     assert type(model.lm_head).__name__ == "Linear"
     assert torch.isfinite(_logits(model)).all()
     if bits == 4:
+        assert not layers[0].self_attn.q_proj.support_avx512bf16_for_cpu
         assert layers[0].self_attn.q_proj.weight.quant_type == "fp4"
         assert layers[0].self_attn.q_proj.weight.compress_statistics
 

