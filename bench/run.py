@@ -171,7 +171,7 @@ def last_line(bench: Bench, python: Path, module: str, spec_file: Path) -> str:
     """
     environment = os.environ | {
         "OMP_NUM_THREADS": str(bench.spec.threads),
-        "OMP_WAIT_POLICY": "PASSIVE",  # as `llamafarm train` sets it, and for every engine
+        "GOMP_SPINCOUNT": "1000",  # as `llamafarm train` sets it, and for every engine
         "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "src"))),
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",

@@ -104,14 +104,14 @@ def train(request: TrainRequest, sinks: Sequence[Sink] = ()) -> TrainResult:
     is lost.
     """
     from llamafarm.hardware.allocator import keep_freed_memory
-    from llamafarm.hardware.waiting import wait_without_spinning
+    from llamafarm.hardware.waiting import sleep_soon
     from llamafarm.planning.resolved_strategy import resolved_strategy
     from llamafarm.strategy.dump import to_yaml
     from llamafarm.training.run import RunInputs, RunOptions, run
     from llamafarm.training.run_directory import check_output_directory
 
     keep_freed_memory()
-    wait_without_spinning()
+    sleep_soon()
     emit = _emitter(sinks)
     strategy = _load_strategy(request.strategy, request.strategy_file, request.overrides)
     emit(LogLevelEvent(level=strategy.monitoring.log_level))
@@ -400,10 +400,10 @@ def _install_missing(strategy: Strategy, emit: Callable[[Event], None]) -> None:
 def _load_finished(source: str) -> tuple[Any, Any]:
     from llamafarm.hardware.choose import choose_device
     from llamafarm.hardware.probe import probe
-    from llamafarm.hardware.waiting import wait_without_spinning
+    from llamafarm.hardware.waiting import sleep_soon
     from llamafarm.models.load import find_model_directory, load_finished_model
 
-    wait_without_spinning()
+    sleep_soon()
     device, _ = choose_device("auto", probe())
     return load_finished_model(find_model_directory(source), device=device)
 
