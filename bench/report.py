@@ -11,6 +11,7 @@ from typing import Any
 
 from bench.figures import Figures, Measured
 from bench.spec import BASELINE, EngineRun, RunSpec
+from llamafarm.errors import count_of
 
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 QUIET_LOAD = 0.5
@@ -122,7 +123,8 @@ def _what_was_run(section: Section) -> str:
     trained = sum(step.trained_tokens for step in rounds[0].steps) / spec.total_steps
     sentences = (
         f"{spec.batch_size} conversations a step: {tokens:.0f} tokens, {trained:.0f} of them",
-        f"trained, on average. {len(rounds)} rounds, each of {spec.warmup_steps} steps to warm up",
+        f"trained, on average. {count_of(len(rounds), 'round')}, each of {spec.warmup_steps} steps",
+        "to warm up",
         f"and {spec.timed_steps} timed ones. Best matrix product in the same session:",
         f"{measured.limit / 1e9:.0f} GFLOP/s; useful work a token:",
         f"{measured.flops_per_token / 1e9:.2f} GFLOP.",
