@@ -42,9 +42,12 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything that is shown. date: ISO; results_file: name of the file that holds the runs."""
+    """Everything that is shown. date: ISO; command: what was typed; results_file: name of the file
+    that holds the runs.
+    """
 
     date: str
+    command: str
     machine: Machine
     results_file: str
     sections: Sequence[Section]
@@ -89,7 +92,7 @@ def _head(report: Report) -> str:
         f"Measured {report.date} on {machine.cpu}, {machine.cores} cores ({machine.capability}),",
         f"{machine.memory_bytes / GIB:.0f} GiB, {machine.system};",
         f"{report.sections[0].spec.threads} threads for every engine.",
-        f"Every run: `bench/results/{report.results_file}`.",
+        f"Command: `{report.command}`. Every run: `bench/results/{report.results_file}`.",
     ]
     if load > QUIET_LOAD:
         sentences += [

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from bench.judge import JudgeSpec, Verdict
 from bench.report import Machine, Report, Section, verdict_line, write_report
 from bench.spec import BASELINE, Engine, EngineRun, Row, RunSpec, write_rows
 from bench.workload import Dataset, datasets, packaged_model
+from llamafarm.hardware.waiting import sleep_soon
 
 TARGETS = {"uniform": 1.6, "varied": 2.0}
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -58,6 +60,7 @@ def run_bench(plan: Plan) -> None:
     """Measure, check, keep the runs, and write the page. Raises NotComparableError before anything
     is written.
     """
+    sleep_soon()  # as `llamafarm train` does, here for every engine
     started = datetime.now(UTC)
     model = packaged_model()
     pythons = {"llamafarm": Path(sys.executable), "trl": trl_python()}
@@ -68,7 +71,13 @@ def run_bench(plan: Plan) -> None:
     made = datasets(model, spec.num_rows, plan.held_out_rows, spec.seed)
     sections = [measure(bench, dataset) for dataset in made if dataset.name in plan.dataset_names]
     results = RESULTS / f"{started:%Y-%m-%dT%H%M}.json"
-    report = Report(f"{started:%Y-%m-%d}", this_machine(), results.name, sections)
+    report = Report(
+        date=f"{started:%Y-%m-%d}",
+        command=shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
+        machine=this_machine(),
+        results_file=results.name,
+        sections=sections,
+    )
     if plan.write_report:
         keep(results, report)
         write_report(PAGE, report)
@@ -171,7 +180,6 @@ def last_line(bench: Bench, python: Path, module: str, spec_file: Path) -> str:
     """
     environment = os.environ | {
         "OMP_NUM_THREADS": str(bench.spec.threads),
-        "GOMP_SPINCOUNT": "1000",  # as `llamafarm train` sets it, and for every engine
         "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "src"))),
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",

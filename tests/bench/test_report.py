@@ -27,9 +27,14 @@ def report(load_average: float = 0.1) -> Report:
         limit=1e11,
     )
     lines = figures([OURS, BASE], measured, "base")
-    return Report(
-        "2026-01-31", MACHINE, "runs.json", [Section("A set", spec, measured, lines, 2.5)]
-    )
+    section = Section("A set", spec, measured, lines, 2.5)
+    return Report("2026-01-31", "python -m bench --rounds 1", MACHINE, "runs.json", [section])
+
+
+def test_the_page_says_when_and_with_which_command_it_was_measured() -> None:
+    head = render(report()).splitlines()[0]
+    assert "Measured 2026-01-31" in head
+    assert "`python -m bench --rounds 1`" in head
 
 
 def test_a_line_holds_speed_ratio_memory_share_and_loss() -> None:

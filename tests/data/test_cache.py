@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -137,9 +138,9 @@ def test_an_entry_that_is_not_there_is_none(tmp_path: Path) -> None:
     ],
     ids=["no manifest", "empty manifest", "wrong manifest", "no file", "cut file", "one bit"],
 )
-def test_a_damaged_entry_is_none(damage: object, tmp_path: Path) -> None:
+def test_a_damaged_entry_is_none(damage: Callable[[Path], object], tmp_path: Path) -> None:
     entry = _entry(tmp_path)
-    damage(entry)  # type: ignore[operator]
+    damage(entry)
     assert read_entry(entry) is None
 
 

@@ -303,9 +303,25 @@ def test_a_quantised_base_holds_its_linear_layers_in_few_bits(
     assert type(model.lm_head).__name__ == "Linear"
     assert torch.isfinite(_logits(model)).all()
     if bits == 4:
-        assert not layers[0].self_attn.q_proj.support_avx512bf16_for_cpu
         assert layers[0].self_attn.q_proj.weight.quant_type == "fp4"
         assert layers[0].self_attn.q_proj.weight.compress_statistics
+
+
+def test_an_evaluation_leaves_a_four_bit_base_as_it_is(
+    small_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modules = pytest.importorskip("bitsandbytes.nn.modules")
+    # Where this is true bitsandbytes repacks a layer at its first evaluation.
+    monkeypatch.setattr(modules, "has_avx512bf16", lambda: True)
+    plan = QuantizationPlan(bits=4, quant_type="nf4", double_quant=True, compute_dtype="float32")
+    model = load_base_model(
+        _source(small_model_dir), dtype="float32", device="cpu", quantization=plan
+    )
+    weight = model.model.layers[0].self_attn.q_proj.weight
+    packed, scales = weight.data.clone(), weight.quant_state.absmax.clone()
+    assert torch.isfinite(_logits(model)).all()
+    assert torch.equal(weight.data, packed)
+    assert torch.equal(weight.quant_state.absmax, scales)
 
 
 def test_quantisation_without_bitsandbytes_says_how_to_get_it(

@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llamafarm.cli.decisions import DecisionPrinter
+from llamafarm.cli.display import run_display
 from llamafarm.cli.options import overrides_of
 from llamafarm.cli.output import result, say
 from llamafarm.cli.train import render_run
-from llamafarm.monitoring.log_level import AtLogLevel
-from llamafarm.monitoring.progress import progress_sink
 
 if TYPE_CHECKING:
     from llamafarm.api import TrainResult
@@ -55,8 +53,7 @@ def command(
     """Train a small model on medical questions, and see what it learnt.
 
     Splits the data, asks the base model three questions, trains, asks again. Everything it writes
-    is
-    in fine_tuned_models/, and a second run replaces the first. DEMO_MODE=automated asks nothing.
+    is in fine_tuned_models/, and a second run replaces the first. DEMO_MODE=automated asks nothing.
     """
     from llamafarm.demo import DemoRequest, DemoSteps, run_demo
 
@@ -64,8 +61,8 @@ def command(
     request = DemoRequest(strategy, base_model, output, overrides_of([], settings or ()))
     say("This is a demonstration of fine-tuning. What the model says is no medical advice.")
     steps = DemoSteps(_tell_split, _tell_before, _ask_to_go_on, _tell_trained)
-    with contextlib.closing(AtLogLevel(progress_sink())) as progress:
-        done = run_demo(request, steps, (AtLogLevel(DecisionPrinter()), progress))
+    with contextlib.closing(run_display()) as display:
+        done = run_demo(request, steps, (display,))
     _heading(4, "The same questions again")
     result(render_exchanges(done.exchanges, width=_width()))
     result(

@@ -68,6 +68,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run() -> None:
     """The console script."""
+    _prepare_process()
+    sys.exit(main())
+
+
+def run_function(function: Callable[..., None], name: str, example: str) -> int:
+    """The same for a script that is a single command."""
+    _prepare_process()
+    argv = sys.argv[1:]
+    return _handle_errors(lambda: _run(build_command(function, name, example), name, argv), argv)
+
+
+def _prepare_process() -> None:
     # What libraries tell programmers is not for our users; `python -W` still decides.
     if not sys.warnoptions:
         warnings.simplefilter("ignore", FutureWarning)
@@ -77,13 +89,6 @@ def run() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # always, but in tests
-    sys.exit(main())
-
-
-def run_function(function: Callable[..., None], name: str, example: str) -> int:
-    """The same for a script that is a single command."""
-    argv = sys.argv[1:]
-    return _handle_errors(lambda: _run(build_command(function, name, example), name, argv), argv)
 
 
 def _dispatch(argv: Sequence[str]) -> None:

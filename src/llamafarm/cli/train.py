@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llamafarm.cli.decisions import DecisionPrinter
+from llamafarm.cli.display import run_display
 from llamafarm.cli.options import FlagValue, Json, StrategyFile, overrides_of
 from llamafarm.cli.output import result, result_json, say
 from llamafarm.cli.usage import problems_error
@@ -18,9 +18,7 @@ from llamafarm.errors import Problem
 from llamafarm.monitoring.console import can_encode
 from llamafarm.monitoring.curves import render_curves
 from llamafarm.monitoring.history import LossHistory
-from llamafarm.monitoring.log_level import AtLogLevel
 from llamafarm.monitoring.metrics_file import read_events
-from llamafarm.monitoring.progress import progress_sink
 from llamafarm.monitoring.screen import SCREEN_CHARACTERS
 from llamafarm.monitoring.summary import render_summary
 
@@ -144,8 +142,8 @@ def command(
         overwrite=overwrite,
         skip_bad_rows=skip_bad_rows,
     )
-    with contextlib.closing(AtLogLevel(progress_sink())) as progress:
-        done = api.train(request, sinks=(AtLogLevel(DecisionPrinter()), progress))
+    with contextlib.closing(run_display()) as display:
+        done = api.train(request, sinks=(display,))
     if json_output:
         result_json(done.summary.to_json())
     else:

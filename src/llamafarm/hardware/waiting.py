@@ -11,11 +11,10 @@ _SPINS = "1000"
 def sleep_soon() -> None:
     """Let a thread that has nothing to do sleep soon, unless the user has set how it waits.
 
-    GNU OpenMP lets it spin for milliseconds: with two threads on two cores, one of them taken by
-    another process, steps of SmolLM2-135M took twice as long (138 against 272 tokens/s); on a quiet
-    machine no difference was seen (446 and 515 against 487 and 490). Sleeping at once
-    (OMP_WAIT_POLICY=PASSIVE) costs a fifth there. Read when torch is imported, so call this before.
-    Results do not change.
+    GNU OpenMP lets it spin for milliseconds. Where another process has taken the core of the thread
+    it waits for, a step takes twice as long; sleeping at once (OMP_WAIT_POLICY=PASSIVE) would cost
+    a quiet machine a fifth. Measured: docs/decisions.md. Read when torch is imported, so call this
+    before. Results do not change.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)

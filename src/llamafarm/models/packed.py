@@ -129,7 +129,7 @@ def use_packed_attention(model: nn.Module) -> None:
     from transformers import AttentionInterface
 
     AttentionInterface.register(PACKED_ATTENTION, packed_attention)
-    model.set_attn_implementation(PACKED_ATTENTION)  # type: ignore[operator]
+    model.set_attn_implementation(PACKED_ATTENTION)  # type: ignore[operator]  # a method of PreTrainedModel
 
 
 def packed_attention(

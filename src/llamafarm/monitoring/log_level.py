@@ -15,8 +15,6 @@ from llamafarm.monitoring.events import (
     Sink,
 )
 
-_NEEDS_ATTENTION = (NonFiniteEvent, EarlyStopEvent)
-
 
 class AtLogLevel:
     """A display that is shown what the strategy asks for: `warning` leaves out what goes as
@@ -46,6 +44,11 @@ class AtLogLevel:
             case PlanEvent():
                 warnings = tuple(d for d in event.decisions if d.source == "warning")
                 return replace(event, decisions=warnings) if warnings else None
-            case MessageEvent(level="warning") | CheckpointEvent(reason="interrupted"):
+            case (
+                MessageEvent(level="warning")
+                | NonFiniteEvent()
+                | EarlyStopEvent()
+                | CheckpointEvent(reason="interrupted")
+            ):
                 return event
-        return event if isinstance(event, _NEEDS_ATTENTION) else None
+        return None
