@@ -120,6 +120,8 @@ def test_the_demo_runs_to_its_end_without_asking(checkout: Path, model_dir: Path
     assert done.returncode == 0, done.stderr
     headings = re.findall(r"^\[(\d)/4\] ", done.stderr, re.MULTILINE)
     assert headings == ["1", "2", "3", "4"]
+    assert "FutureWarning" not in done.stderr
+    assert "Failed to load" not in done.stderr
     assert done.stdout.count("Why do doctors ask me to finish a course of antibiotics?") == 2
     assert (checkout / "fine_tuned_models/demo3_quick/final_model/adapter_config.json").is_file()
 
