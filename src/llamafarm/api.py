@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from llamafarm.decision import Decision
 from llamafarm.errors import Problem, StrategyError, UserError
+from llamafarm.export.request import ConvertRequest as ConvertRequest
 from llamafarm.monitoring.events import (
     EvalProgressEvent,
     Event,
@@ -23,6 +24,7 @@ from llamafarm.monitoring.events import (
     MessageEvent,
     PlanEvent,
     Sink,
+    WorkEvent,
 )
 from llamafarm.readiness import (
     NotPlannedError,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from llamafarm.data.datasplit import SplitResult
     from llamafarm.data.report import DataReport
     from llamafarm.data.rows import Message
+    from llamafarm.deploy import Converted
     from llamafarm.doctor import DoctorReport
     from llamafarm.evaluation.generation import Generator
     from llamafarm.evaluation.report import EvaluationReport
@@ -308,28 +311,41 @@ def evaluate(
     dataset: Path,
     *,
     compare_base: bool = False,
+    compare: Sequence[str] = (),
     generated_rows: int = GENERATED_ROWS,
     sinks: Sequence[Sink] = (),
 ) -> EvaluationReport:
-    """Loss, perplexity, exact match, ROUGE-L and samples of a trained model; its base on the same
-    rows if asked.
+    """Loss, perplexity, exact match, ROUGE-L and samples of a trained model or a .gguf file; its
+    base, and the models of `compare`, on the same rows if asked.
 
     generated_rows: how many rows are answered in full (the rest count for loss only).
     """
     from llamafarm.evaluation.evaluate import evaluate_source
+    from llamafarm.evaluation.request import EvaluationTask, find_dataset
+    from llamafarm.hardware.probe import cpu_threads
 
     emit = _emitter(sinks)
-    model, tokenizer = _load_finished(source)
+    file = find_dataset(dataset, Path.cwd(), bundled_demos())
     return evaluate_source(
         source,
-        model,
-        tokenizer,
-        dataset,
-        working_directory=Path.cwd(),
-        bundled_data=bundled_demos(),
+        EvaluationTask(file, generated_rows, MAX_ANSWER_TOKENS),
+        others=compare,
         compare_base=compare_base,
-        generated_rows=generated_rows,
+        load=_load_finished,
+        threads=cpu_threads(),
         on_rows=lambda done, total: emit(EvalProgressEvent(step=0, rows_done=done, rows=total)),
+    )
+
+
+def convert(request: ConvertRequest, sinks: Sequence[Sink] = ()) -> Converted:
+    """Merge, write and prove: a trained model becomes what is deployed. See deploy.convert."""
+    from llamafarm import deploy
+
+    emit = _emitter(sinks)
+    return deploy.convert(
+        request,
+        on_work=lambda what, done, total: emit(WorkEvent(what=what, done=done, total=total)),
+        on_note=lambda text: emit(MessageEvent(level="notice", text=text)),
     )
 
 

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import dataclass
 from typing import Literal
 
+from llamafarm.errors import UserError
 from llamafarm.hardware.facts import GIB
 
 _REQUIRED = ("torch", "transformers", "peft", "accelerate", "datasets", "safetensors", "gguf")
@@ -83,9 +84,31 @@ def _optional_parts() -> list[Section]:
         model,
         _package("bitsandbytes", "pip install 'llamafarm[qlora]'", optional=True),
         _package("tensorboard", "pip install 'llamafarm[tensorboard]'", optional=True),
+        _package("xllamacpp", "pip install 'llamafarm[verify]'", optional=True),
+        _package("libgguf", "pip install 'llamafarm[k-quants]'", optional=True),
+        _package("ollama", "pip install 'llamafarm[ollama]'", optional=True),
+        _converter(),
         Section("C compiler", "ok", compiler)
         if compiler
         else Section(
             "C compiler", "missing", "only torch_compile needs one", "install gcc or clang"
         ),
     ]
+
+
+def _converter() -> Section:
+    from llamafarm.export.llama_cpp_converter import find_converter
+
+    name = "llama.cpp converter"
+    try:
+        converter = find_converter()
+    except UserError as fault:
+        return Section(name, "missing", fault.summary, fault.hint)
+    if converter:
+        return Section(name, "ok", str(converter.directory))
+    return Section(
+        name,
+        "missing",
+        "only some architectures need it",
+        "setup without --verify-only, or export LLAMA_CPP_PATH=/path/to/llama.cpp",
+    )

@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 _STAGE_PREFIX = ".tmp-"
 
@@ -35,6 +35,19 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
     descriptor = os.open(path, flags, 0o666)
     with os.fdopen(descriptor, "wb") as stream:
         stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+@contextlib.contextmanager
+def append_stream(path: Path) -> Iterator[BinaryIO]:
+    """Write at the end of a file, creating it where there is none, and fsync it when the block
+    ends; a link of that name is an error.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+    descriptor = os.open(path, flags, 0o666)
+    with os.fdopen(descriptor, "ab") as stream:
+        yield stream
         stream.flush()
         os.fsync(stream.fileno())
 

@@ -284,3 +284,22 @@ def test_doctor_says_how_to_get_what_is_missing(llamafarm: Run, fake_api: Fake) 
 def test_doctor_fails_when_a_needed_part_is_missing(llamafarm: Run, fake_api: Fake) -> None:
     fake_api("doctor", DoctorReport((Section("peft", "fault", "not installed", "reinstall"),)))
     assert llamafarm("doctor").code == 1
+
+
+@pytest.mark.parametrize("path", ["", "checkout", "nowhere"])
+def test_doctor_tells_whether_the_converter_of_llama_cpp_is_there(
+    llamafarm: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    (tmp_path / "checkout" / "gguf-py" / "gguf").mkdir(parents=True)
+    (tmp_path / "checkout" / "convert_hf_to_gguf.py").touch()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.setenv("LLAMA_CPP_PATH", str(tmp_path / path) if path else "")
+    done = llamafarm("doctor", "--json")
+    (part,) = (s for s in json.loads(done.out)["sections"] if s["name"] == "llama.cpp converter")
+    assert part["status"] == ("ok" if path == "checkout" else "missing")
+    if path == "checkout":
+        assert part["detail"] == str(tmp_path / "checkout")
+    else:
+        assert "LLAMA_CPP_PATH" in part["how_to_get"]
+    assert done.code == 0

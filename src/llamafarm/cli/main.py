@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, str] = {
     "generate": "Ask a trained model one thing.",
     "chat": "Talk to a trained model.",
     "evaluate": "Measure a model on a dataset, alone or against its base.",
+    "convert": "Make a trained model ready for Ollama or llama.cpp, and prove it.",
     "schema": "Print the JSON Schema of strategy files, for editors.",
     "doctor": "Show versions, devices, and which optional parts are there.",
 }

@@ -1,4 +1,4 @@
-"""The table of an evaluation: the model, and its base beside it where that was measured too."""
+"""The table of an evaluation: the model, and beside it the others that were measured too."""
 
 from __future__ import annotations
 
@@ -9,43 +9,55 @@ from llamafarm.errors import count_of
 from llamafarm.monitoring.formats import format_loss, format_perplexity
 
 if TYPE_CHECKING:
-    from llamafarm.evaluation.report import EvaluationReport, ModelScores, Sample
+    from llamafarm.evaluation.report import EvaluationReport, ModelScores, PairedRows, Sample
 
 _SAMPLES_SHOWN = 3
 _NAME_WIDTH = 18
+_COLUMN_WIDTH = 10
+_LABEL_WIDTH = 8
 _SAMPLE_WIDTH = 90
+_BASE = "base"
 
 
 def render_scores(report: EvaluationReport) -> str:
     """Scores, how many rows got better, then a few answers beside the right ones."""
-    tuned, base = report.tuned, report.base
-    answered = f"{count_of(tuned.generated_rows, 'row')} answered in full"
+    columns = _columns(report)
+    answered = f"{count_of(report.tuned.generated_rows, 'row')} answered in full"
     blocks = [
         f"{report.dataset}: {count_of(report.rows, 'row')}, {answered}",
-        "\n".join(_table(tuned, base)),
+        "\n".join(_table(columns)),
     ]
-    if report.paired is not None:
-        pairs = report.paired
-        blocks.append(
-            f"  by loss, the tuned model is better on {count_of(pairs.better, 'row')}, "
-            f"worse on {pairs.worse:,}, the same on {pairs.same:,}"
-        )
-    base_answers = {s.source: s.answer for s in base.samples} if base else {}
-    shown = tuned.samples[:_SAMPLES_SHOWN]
-    blocks += ["\n".join(_sample_lines(s, base_answers.get(s.source))) for s in shown]
+    pairs = _paired_lines(report)
+    blocks += ["\n".join(pairs)] if pairs else []
+    answers = {
+        name: {sample.source: sample.answer for sample in scores.samples}
+        for name, scores in columns.items()
+    }
+    shown = report.tuned.samples[:_SAMPLES_SHOWN]
+    blocks += ["\n".join(_sample_lines(sample, answers)) for sample in shown]
     return "\n\n".join(blocks)
 
 
-def _table(tuned: ModelScores, base: ModelScores | None) -> list[str]:
-    """A line a score; the base first, because that is where it started."""
-    columns = [_texts(base), _texts(tuned)] if base else [_texts(tuned)]
-    heads = ["base", "tuned"] if base else []
-    head = f"  {'':<{_NAME_WIDTH}}" + "".join(f"{name:>10}" for name in heads)
+def _columns(report: EvaluationReport) -> dict[str, ModelScores]:
+    """By name; the base first, because that is where it started."""
+    return {
+        **({_BASE: report.base} if report.base else {}),
+        report.name: report.tuned,
+        **{other.name: other.scores for other in report.compared},
+    }
+
+
+def _table(columns: dict[str, ModelScores]) -> list[str]:
+    """A line a score."""
+    texts = {name: _texts(scores) for name, scores in columns.items()}
+    widths = {name: max(_COLUMN_WIDTH, len(name) + 2) for name in columns}
+    head = f"  {'':<{_NAME_WIDTH}}" + "".join(f"{name:>{widths[name]}}" for name in columns)
     rows = [
-        f"  {name:<{_NAME_WIDTH}}" + "".join(f"{column[name]:>10}" for column in columns)
-        for name in _texts(tuned)
+        f"  {score:<{_NAME_WIDTH}}"
+        + "".join(f"{texts[name].get(score, ''):>{widths[name]}}" for name in columns)
+        for score in next(iter(texts.values()))
     ]
-    return [*([head] if heads else []), *rows]
+    return [*([head] if len(columns) > 1 else []), *rows]
 
 
 def _texts(scores: ModelScores) -> dict[str, str]:
@@ -61,19 +73,34 @@ def _texts(scores: ModelScores) -> dict[str, str]:
     return texts
 
 
-def _sample_lines(sample: Sample, base_answer: str | None) -> list[str]:
-    texts = [
-        ("asked", sample.prompt),
-        ("right", sample.reference),
-        *([("base", base_answer)] if base_answer is not None else []),
-        ("tuned", sample.answer),
-    ]
-    return [f"  {sample.source}", *(_sample_line(name, text) for name, text in texts)]
+def _paired_lines(report: EvaluationReport) -> list[str]:
+    """By loss, row by row: the first model against each of the others."""
+    subject = "the tuned model" if report.name == "tuned" else report.name
+    others = {_BASE: report.paired} if report.paired else {}
+    others |= {other.name: other.paired for other in report.compared}
+    return [f"  by loss, {subject} {_better(pairs, name)}" for name, pairs in others.items()]
 
 
-def _sample_line(name: str, text: str) -> str:
+def _better(pairs: PairedRows, name: str) -> str:
+    return (
+        f"is better than {name} on {count_of(pairs.better, 'row')}, "
+        f"worse on {pairs.worse:,}, the same on {pairs.same:,}"
+    )
+
+
+def _sample_lines(sample: Sample, answers: dict[str, dict[str, str]]) -> list[str]:
+    """answers: by the name of the model, then by the row."""
+    texts = {"asked": sample.prompt, "right": sample.reference}
+    texts |= {
+        name: given[sample.source] for name, given in answers.items() if sample.source in given
+    }
+    width = max(_LABEL_WIDTH, *(len(name) + 2 for name in texts))
+    return [f"  {sample.source}", *(_sample_line(n, text, width) for n, text in texts.items())]
+
+
+def _sample_line(name: str, text: str, width: int) -> str:
     """One line of a text, however long it is: --json has it whole."""
-    return f"    {name:<8}{textwrap.shorten(text, _SAMPLE_WIDTH, placeholder=' …')}"
+    return f"    {name:<{width}}{textwrap.shorten(text, _SAMPLE_WIDTH, placeholder=' …')}"
 
 
 def _share(value: float) -> str:

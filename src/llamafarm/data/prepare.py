@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from llamafarm.cache import build_once, cache_root
 from llamafarm.data import cache
@@ -15,6 +15,7 @@ from llamafarm.data.layout import Layout, lay_out
 from llamafarm.data.readers import RowSource, open_source
 from llamafarm.data.report import DataReport, LengthSummary, SourceFile
 from llamafarm.data.request import DataRequest
+from llamafarm.data.rows import Conversation
 from llamafarm.data.scan import conversations, with_system
 from llamafarm.data.summary import (
     eval_size_warning,
@@ -36,6 +37,8 @@ from llamafarm.data.tokenizing import (
 )
 from llamafarm.errors import DataError, Problem, RunError
 from llamafarm.models.tokenizer import tokenizer_fingerprint
+
+Side = Literal["train", "eval"]
 
 
 def prepare(
@@ -255,3 +258,18 @@ def _open_entry(
     }
     report = replace(manifest.report, notices=(*manifest.report.notices, notice))
     return PreparedData(sides["train"], sides.get("eval"), report)
+
+
+def conversations_of(request: DataRequest, side: Side, *, most: int) -> list[Conversation]:
+    """The first rows of one side as conversations, by the very split that training makes.
+
+    Raises DataError for files and rows that cannot be used.
+    """
+    sources = _open_sources(request)
+    layout = lay_out(request, sources)
+    found: list[Conversation] = []
+    for role, sides in layout.sides.items():
+        for row_side, conversation in _sided_rows(layout, role, sides, request.system_prompt):
+            if row_side == side and len(found) < most:
+                found.append(conversation)
+    return found

@@ -73,14 +73,19 @@ class ChatTemplate:
         """
         import jinja2
 
-        turns = messages if self.takes_system else _fold_system(messages)
         try:
-            return self._render(turns, add_generation_prompt)
+            return self._render(self.turns(messages), add_generation_prompt)
         except (jinja2.TemplateError, *_RENDER_FAULTS) as fault:
             raise DataError(
                 f"the chat template fails: {fault}",
                 hint="check the order of the turns: system, then user and assistant in turn",
             ) from fault
+
+    def turns(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """The messages as the template takes them: a system prompt that it has no place for stands
+        before the first question.
+        """
+        return messages if self.takes_system else _fold_system(messages)
 
     def _render(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
         rendered: str = self._compiled.render(

@@ -104,7 +104,7 @@ class RowTokenizer:
         self._eos: int | None = tokenizer.eos_token_id
         self._bos: int | None = tokenizer.bos_token_id if adds_bos(tokenizer) else None
         self._is_special = np.zeros(len(tokenizer), dtype=np.bool_)
-        self._is_special[sorted(_special_ids(tokenizer))] = True
+        self._is_special[sorted(special_ids(tokenizer))] = True
         self._unknown: int | None = tokenizer.unk_token_id
         self._control_texts = _control_texts(tokenizer)
 
@@ -271,7 +271,7 @@ def adds_bos(tokenizer: Any) -> bool:
     return bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
 
 
-def _special_ids(tokenizer: Any) -> set[int]:
+def special_ids(tokenizer: Any) -> set[int]:
     """Ids that can end a turn: special tokens, whether they have a role or were only added as
     special.
     """
@@ -281,7 +281,7 @@ def _special_ids(tokenizer: Any) -> set[int]:
 
 def _control_texts(tokenizer: Any) -> tuple[str, ...]:
     """Special tokens as text, as far as nobody would write them by accident."""
-    texts = tokenizer.convert_ids_to_tokens(sorted(_special_ids(tokenizer)))
+    texts = tokenizer.convert_ids_to_tokens(sorted(special_ids(tokenizer)))
     return tuple(text for text in texts if text.startswith("<|") or text in ("<s>", "</s>"))
 
 

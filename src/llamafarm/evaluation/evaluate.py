@@ -1,149 +1,134 @@
-"""`evaluate`: a finished model on a file of rows, alone or beside its base."""
+"""`evaluate`: a finished model on a file of rows, alone, beside its base, and beside others."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from llamafarm.data.prepare import prepare
-from llamafarm.data.request import DataRequest
-from llamafarm.data.tokenized import TokenRows
-from llamafarm.errors import DataError, ModelError
-from llamafarm.evaluation.loss import LossResult
-from llamafarm.evaluation.report import EvaluationReport, ModelScores, compare, score
-from llamafarm.models.load import load_base_model
-from llamafarm.models.packed import use_packed_attention
-from llamafarm.models.packing_probe import probe_packing
-from llamafarm.models.record import ModelRecord, read_record
-from llamafarm.models.resolve import resolve_model
-from llamafarm.strategy.model import BaseModelSpec
+from llamafarm.errors import ModelError
+from llamafarm.evaluation.gguf import find_gguf, measure_gguf, open_gguf
+from llamafarm.evaluation.passes import OnRows, Passes
+from llamafarm.evaluation.report import ComparedModel, EvaluationReport, Measured, compare
+from llamafarm.evaluation.request import EvaluationTask
+from llamafarm.evaluation.trained import LoadModel, measure_trained
+from llamafarm.models.llama_cpp import require_llama_cpp
+from llamafarm.models.load import find_model_directory
 
-_BATCH_SIZE = 8
-_LONGEST = 4096
-_MAX_ANSWER_TOKENS = 256
+_TUNED = "tuned"
 
 
 def evaluate_source(
     source: str,
-    model: Any,
-    tokenizer: Any,
-    dataset: Path,
+    task: EvaluationTask,
     *,
-    working_directory: Path,
-    bundled_data: Path | None,
-    compare_base: bool,
-    generated_rows: int,
-    on_rows: Callable[[int, int], None],
+    others: Sequence[str] = (),
+    compare_base: bool = False,
+    load: LoadModel,
+    threads: int,
+    on_rows: OnRows,
 ) -> EvaluationReport:
-    """Scores of the model that `source` names, on every row of `dataset`.
+    """Scores of the model that `source` names, of its base, and of the others, on the same rows.
 
-    on_rows: rows done and rows in all, over every pass. Raises DataError or ModelError.
+    load: from a source to model and tokenizer in torch; threads: of llama.cpp, which runs .gguf
+    files. on_rows: rows done and rows in all, over every pass. Raises DataError, ModelError, or
+    UserError where llama.cpp is needed and not installed.
     """
-    file = _find_dataset(dataset, working_directory, bundled_data)
-    record = read_record(source)
-    rows = prepare(_request(file, tokenizer, model, record), tokenizer).train
-    passes = 2 if compare_base else 1
-    total = passes * (len(rows) + min(generated_rows, len(rows)))
-    done_before = 0
+    _check_sources(source, others, compare_base)
+    passes = Passes(on_rows, 1 + compare_base + len(others))
 
-    def one_pass(scored: Any) -> tuple[ModelScores, LossResult]:
-        nonlocal done_before
-        result = _score(
-            scored, tokenizer, rows, generated_rows, lambda done: on_rows(done_before + done, total)
-        )
-        done_before += total // passes
-        return result
+    def measure(
+        measured: str, with_base: bool, at_most: int | None
+    ) -> tuple[Measured, Measured | None]:
+        file = find_gguf(measured)
+        if file is None:
+            return measure_trained(
+                measured, task, load=load, passes=passes, with_base=with_base, at_most=at_most
+            )
+        gguf, on_pass = open_gguf(file), passes.begin()
+        return measure_gguf(gguf, task, threads=threads, at_most=at_most, on_rows=on_pass), None
 
-    tuned, tuned_loss = one_pass(model)
-    if not compare_base:
-        return EvaluationReport(source, str(file), len(rows), tuned_loss.trained_tokens, tuned)
-    base_model, as_base = _base_of(model, record, source)
-    with as_base:
-        base, base_loss = one_pass(base_model)
-    paired = compare(tuned_loss, base_loss)
+    first, base = measure(source, compare_base, None)
+    name, *names = _column_names(source, others)
+    warnings = list(first.warnings)
+    compared = []
+    for other_name, other in zip(names, others, strict=True):
+        found, _ = measure(other, False, first.max_length)
+        compared.append(_compared(other_name, other, found, first))
+        warnings += _differences(name, first, other_name, found)
     return EvaluationReport(
-        source, str(file), len(rows), tuned_loss.trained_tokens, tuned, base, paired
+        source=source,
+        dataset=str(task.dataset),
+        rows=len(first.row_losses),
+        trained_tokens=first.trained_tokens,
+        tuned=first.scores,
+        base=base.scores if base else None,
+        paired=compare(first, base) if base else None,
+        name=name,
+        compared=tuple(compared),
+        warnings=tuple(warnings),
     )
 
 
-def _score(
-    model: Any, tokenizer: Any, rows: TokenRows, generated_rows: int, on_rows: Callable[[int], None]
-) -> tuple[ModelScores, LossResult]:
-    packed = probe_packing(model.config).packed
-    if packed:
-        use_packed_attention(model.get_base_model() if hasattr(model, "get_base_model") else model)
-    return score(
-        model,
-        tokenizer,
-        rows,
-        packed=packed,
-        batch_size=_BATCH_SIZE,
-        generated_rows=generated_rows,
-        max_new_tokens=_MAX_ANSWER_TOKENS,
-        on_rows=on_rows,
-    )
-
-
-def _base_of(
-    model: Any, record: ModelRecord, source: str
-) -> tuple[Any, AbstractContextManager[Any]]:
-    """The same base weights: an adapter is switched off, a full model's base is loaded beside
-    it.
+def _check_sources(source: str, others: Sequence[str], compare_base: bool) -> None:
+    """What can be wrong with a model further back in the line is said before the first is
+    measured.
     """
-    if hasattr(model, "disable_adapter"):
-        return model, model.disable_adapter()
-    if not record.base_name:
+    for each in (source, *others):
+        file = find_gguf(each)
+        if file is not None:
+            require_llama_cpp()
+            open_gguf(file)
+        elif each != source:
+            find_model_directory(each)
+    if compare_base and find_gguf(source):
         raise ModelError(
-            f"{source} does not say which base it was trained from",
-            hint="leave out --compare-base, or evaluate the base model by its own name",
+            f"{source} holds a finished model: the base it was trained from is not in it",
+            hint=f"name the run first: llamafarm evaluate RUN --compare-base --compare {source} …",
         )
-    base = resolve_model(BaseModelSpec(id=record.base_name), working_directory=Path.cwd())
-    if base.fingerprint != record.base_fingerprint:
-        raise ModelError(
-            f"{record.base_name} holds other weights than {source} was trained from",
-            hint="bring back those weights, or leave out --compare-base",
-        )
-    device = str(model.device)
-    return load_base_model(base, dtype="float32", device=device, quantization=None), nullcontext()
 
 
-def _request(file: Path, tokenizer: Any, model: Any, record: ModelRecord) -> DataRequest:
-    """The rows as training would have made them: same template, same system prompt, same length
-    limit.
-    """
-    context = int(getattr(model.config, "max_position_embeddings", _LONGEST) or _LONGEST)
-    if not tokenizer.chat_template:
-        raise ModelError("this model has no chat template", hint="evaluate a trained model instead")
-    return DataRequest(
-        train_location=file,
-        eval_location=None,
-        test_location=None,
-        eval_wanted=False,
-        eval_fraction=0.0,
-        chat_template=tokenizer.chat_template,
-        max_length=record.max_length or min(context, _LONGEST),
-        seed=0,
-        system_prompt=record.system_prompt,
-        shuffle=False,
+def _compared(name: str, source: str, found: Measured, first: Measured) -> ComparedModel:
+    return ComparedModel(
+        name=name,
+        source=source,
+        rows=len(found.row_losses),
+        trained_tokens=found.trained_tokens,
+        scores=found.scores,
+        paired=compare(first, found),
     )
 
 
-def _find_dataset(dataset: Path, working_directory: Path, bundled_data: Path | None) -> Path:
-    """The working directory first, then the bundled demo data by bare name."""
-    from llamafarm.planning.locations import find_data_file
-
-    found = find_data_file(str(dataset), (working_directory,), bundled_data)
-    if found is None:
-        near = difflib.get_close_matches(
-            dataset.name, [p.name for p in working_directory.iterdir()], n=1
+def _differences(name: str, first: Measured, other_name: str, other: Measured) -> list[str]:
+    """What keeps two columns from being compared number by number."""
+    found = [f"{other_name}: {warning}" for warning in other.warnings]
+    if other.row_losses.keys() != first.row_losses.keys():
+        rows = len(other.row_losses.keys() & first.row_losses.keys())
+        found.append(
+            f"{other_name} and {name} have {rows:,} measured rows in common, of "
+            f"{len(other.row_losses):,} and {len(first.row_losses):,}"
         )
-        hint = (
-            f"did you mean {near[0]}?"
-            if near
-            else "give the path of a file with rows to evaluate on"
+    elif other.trained_tokens != first.trained_tokens:
+        found.append(
+            f"{other_name} reads the answers as {other.trained_tokens:,} tokens, {name} as "
+            f"{first.trained_tokens:,}: a loss per token says less about which is better"
         )
-        raise DataError(f"{dataset} does not exist", hint=hint)
     return found
+
+
+def _column_names(source: str, others: Sequence[str]) -> list[str]:
+    """Short names; two that would be the same keep their directory."""
+    short = [_short_name(each) for each in others]
+    first = _short_name(source) if find_gguf(source) else _TUNED
+    counts = Counter([first, "base", *short])
+    return [
+        first,
+        *(name if counts[name] == 1 else each for name, each in zip(short, others, strict=True)),
+    ]
+
+
+def _short_name(source: str) -> str:
+    path = Path(source)
+    if path.name in ("", "final_model"):
+        path = path.absolute().parent if path.name else path.absolute()
+    return path.stem if path.suffix.lower() == ".gguf" else path.name

@@ -1,18 +1,17 @@
-"""A model on a dataset, and the same rows on its base: one report."""
+"""What an evaluation found: one model on a dataset, and others on the same rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from llamafarm.data.tokenized import TokenRows
-from llamafarm.evaluation.generation import Generator
-from llamafarm.evaluation.loss import LossResult, evaluate_loss
+from llamafarm.data.report import DroppedRow, TruncatedRow
+from llamafarm.data.summary import truncation_warning
+from llamafarm.errors import count_of
+from llamafarm.evaluation.loss import LossResult
 from llamafarm.evaluation.text_metrics import exact_match, rouge_l
+
+_LISTED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +43,8 @@ class ModelScores:
 
 @dataclass(frozen=True, slots=True)
 class PairedRows:
-    """The same rows under both models, by their mean loss: how many got better, worse, or
-    stayed.
+    """The rows that both models were measured on, by their mean loss: how many got better, worse,
+    or stayed.
     """
 
     better: int
@@ -54,8 +53,37 @@ class PairedRows:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """One pass over the rows. row_losses: mean loss of each row by its place; max_length: tokens
+    that a row could have; warnings: what happened to rows on the way.
+    """
+
+    scores: ModelScores
+    trained_tokens: int
+    row_losses: Mapping[str, float]
+    max_length: int
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedModel:
+    """A further model on the same rows. name: a short one, for the head of a column; paired: the
+    first model against this one.
+    """
+
+    name: str
+    source: str
+    rows: int
+    trained_tokens: int
+    scores: ModelScores
+    paired: PairedRows
+
+
+@dataclass(frozen=True, slots=True)
 class EvaluationReport:
-    """What `evaluate` answers. base and paired are None without --compare-base."""
+    """What `evaluate` answers. name: of the first model, whose scores are `tuned`. base and paired
+    are None without --compare-base; compared is empty without --compare.
+    """
 
     source: str
     dataset: str
@@ -64,76 +92,57 @@ class EvaluationReport:
     tuned: ModelScores
     base: ModelScores | None = None
     paired: PairedRows | None = None
+    name: str = "tuned"
+    compared: tuple[ComparedModel, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
-def score(
-    model: Any,
-    tokenizer: Any,
-    rows: TokenRows,
-    *,
-    packed: bool,
-    batch_size: int,
-    generated_rows: int,
-    max_new_tokens: int,
-    on_rows: Callable[[int], None] | None = None,
-) -> tuple[ModelScores, LossResult]:
-    """Loss over all rows, then greedy answers to the first `generated_rows` of them.
-
-    on_rows is called with the number of rows done, those of both passes added up.
-    """
-    result = evaluate_loss(
-        model, rows, batch_size=batch_size, packed=packed, device=model.device, on_batch=on_rows
-    )
-    samples = []
-    generator = Generator(model, tokenizer)
-    for row in _rows_with_a_prompt(rows)[:generated_rows]:
-        samples.append(_sample(generator, rows, row, max_new_tokens))
-        if on_rows is not None:
-            on_rows(len(rows) + len(samples))
-    count = max(len(samples), 1)
-    return (
-        ModelScores(
-            loss=result.loss,
-            perplexity=result.perplexity,
-            accuracy=result.accuracy,
-            exact_match=sum(s.exact_match for s in samples) / count,
-            rouge_l=sum(s.rouge_l for s in samples) / count,
-            generated_rows=len(samples),
-            samples=tuple(samples),
-        ),
-        result,
-    )
-
-
-def compare(tuned: LossResult, base: LossResult) -> PairedRows:
-    """Row by row: which model finds the answer more likely."""
-    pairs = list(zip(tuned.row_losses, base.row_losses, strict=True))
-    better = sum(t < b for t, b in pairs)
-    worse = sum(t > b for t, b in pairs)
-    return PairedRows(better, worse, len(pairs) - better - worse)
-
-
-def _rows_with_a_prompt(rows: TokenRows) -> list[int]:
-    """Plain text has no question to ask."""
-    return [row for row in range(len(rows)) if rows.conversation_text(row)[0]]
-
-
-def _last_answer_start(trained: npt.NDArray[np.bool_]) -> int:
-    """Index of the first token of the last trained span."""
-    starts = np.flatnonzero(np.diff(trained.astype(np.int8)) == 1)
-    return int(starts[-1]) + 1
-
-
-def _sample(generator: Generator, rows: TokenRows, row: int, max_new_tokens: int) -> Sample:
-    """The prompt is the very tokens that training saw before the last answer."""
-    prompt_ids = rows.input_ids(row)[: _last_answer_start(rows.trained(row))].tolist()
-    answer = generator.continue_tokens(prompt_ids, max_new_tokens=max_new_tokens).strip()
-    prompt, reference = rows.conversation_text(row)
+def make_sample(source: str, prompt: str, reference: str, answer: str) -> Sample:
+    """An answer, scored against the reference."""
+    answer = answer.strip()
     return Sample(
-        source=str(rows.source(row)),
+        source=source,
         prompt=prompt,
         reference=reference,
         answer=answer,
         exact_match=exact_match(answer, reference),
         rouge_l=rouge_l(answer, reference),
     )
+
+
+def model_scores(losses: LossResult, samples: Sequence[Sample]) -> ModelScores:
+    """All scores of a model from its losses and its answers."""
+    count = max(len(samples), 1)
+    return ModelScores(
+        loss=losses.loss,
+        perplexity=losses.perplexity,
+        accuracy=losses.accuracy,
+        exact_match=sum(s.exact_match for s in samples) / count,
+        rouge_l=sum(s.rouge_l for s in samples) / count,
+        generated_rows=len(samples),
+        samples=tuple(samples),
+    )
+
+
+def compare(first: Measured, other: Measured) -> PairedRows:
+    """Row by row: which model finds the answer more likely."""
+    pairs = [
+        (loss, other.row_losses[row])
+        for row, loss in first.row_losses.items()
+        if row in other.row_losses
+    ]
+    better = sum(ours < theirs for ours, theirs in pairs)
+    worse = sum(ours > theirs for ours, theirs in pairs)
+    return PairedRows(better, worse, len(pairs) - better - worse)
+
+
+def row_warnings(
+    truncated: Sequence[TruncatedRow], dropped: Sequence[DroppedRow], rows: int, max_length: int
+) -> tuple[str, ...]:
+    """Rows that were cut, and rows that could not be measured at all. rows: how many were."""
+    found = truncation_warning(truncated, rows, max_length)
+    if dropped:
+        listed = ", ".join(f"{row.source} ({row.reason})" for row in dropped[:_LISTED])
+        more = ", …" if len(dropped) > _LISTED else ""
+        found.append(f"{count_of(len(dropped), 'row')} could not be measured: {listed}{more}")
+    return tuple(found)

@@ -32,6 +32,11 @@ def probe(root: Path = Path("/")) -> Hardware:
     )
 
 
+def cpu_threads(root: Path = Path("/")) -> int:
+    """Threads that this process can keep busy, found without torch."""
+    return usable_cores(root, _affinity())[0]
+
+
 def probe_cpu(torch: Any, root: Path = Path("/")) -> Cpu:
     """The processor, with affinity and control groups applied. torch: the module."""
     import psutil

@@ -8,44 +8,39 @@ of the block formats. Format: github.com/ggml-org/ggml, docs/gguf.md.
 from __future__ import annotations
 
 import mmap
-import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from llamafarm.errors import ModelError
+from llamafarm.models.gguf_header import HeaderReader, shown
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
 _DEFAULT_ALIGNMENT = 32
+_LARGEST_ALIGNMENT = 1 << 16
+_MOST_DIMENSIONS = 4
+_LONGEST_KEY, _LONGEST_TENSOR_NAME = 65_535, 64
+# In bytes: length of the key, its type, a value of one byte.
+_SMALLEST_KEY = 8 + 4 + 1
+# In bytes: length of the name, number of dimensions, type, offset.
+_SMALLEST_TENSOR = 8 + 4 + 4 + 8
 _VALUES_AT_ONCE = 1 << 17
-_STRING, _ARRAY = 8, 9
-_SCALARS = {
-    0: "B",
-    1: "b",
-    2: "H",
-    3: "h",
-    4: "I",
-    5: "i",
-    6: "f",
-    7: "?",
-    10: "Q",
-    11: "q",
-    12: "d",
-}
 
 
 @dataclass(frozen=True, slots=True)
 class GgufTensor:
     """Where one tensor lies. shape: in torch's order; ggml_type: number of the block format;
-    offset: in the file.
+    offset, num_bytes: in the file, inside it.
     """
 
     name: str
     shape: tuple[int, ...]
     ggml_type: int
     offset: int
+    num_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +56,18 @@ class GgufFile:
         """llama.cpp's name of the architecture, e.g. `llama`."""
         return str(self.metadata.get("general.architecture", ""))
 
+    def whole_number(self, key: str) -> int | None:
+        """The value of a key; None where it is absent. Raises ModelError for any other value."""
+        value = self.metadata.get(key)
+        if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+            return value
+        raise ModelError(f"{self.path}: key {shown(key)} is not a whole number")
+
     def dequantize_into(self, tensor: GgufTensor, out: Any) -> None:
         """Write the tensor into `out`, a contiguous float32 numpy array of tensor.shape.
 
-        A part at a time, so that the temporary arrays stay small enough to be reused.
+        A part at a time, so that the temporary arrays stay small enough to be reused. Raises
+        ModelError for a block format that `gguf` cannot undo.
         """
         import numpy as np
         from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
@@ -73,22 +76,34 @@ class GgufFile:
         kind = GGMLQuantizationType(tensor.ggml_type)
         block_size, block_bytes = GGML_QUANT_SIZES[kind]
         values = out.reshape(-1)
-        shape = (values.size // block_size * block_bytes,)
-        stored = np.memmap(self.path, np.uint8, "r", offset=tensor.offset, shape=shape)
+        stored = np.memmap(
+            self.path, np.uint8, "r", offset=tensor.offset, shape=(tensor.num_bytes,)
+        )
         step = max(1, _VALUES_AT_ONCE // block_size)
         for start in range(0, values.size // block_size, step):
             blocks = stored[start * block_bytes : (start + step) * block_bytes]
-            # As one long row: the package works on 16 rows at a time, however short they are.
-            some = dequantize(blocks[None], kind)[0]
+            try:
+                # As one long row: the package works on 16 rows at a time, however short they are.
+                some = dequantize(blocks[None], kind)[0]
+            except NotImplementedError as fault:
+                raise ModelError(
+                    f"{self.path}: tensor {shown(tensor.name)} is stored as {kind.name}, which "
+                    "cannot be turned back into plain numbers",
+                    hint="take a file in another format, such as Q8_0 or F16",
+                ) from fault
             values[start * block_size :][: some.size] = some
 
 
 def read_gguf(path: Path) -> GgufFile:
-    """Read the header. Raises ModelError when it is not a whole GGUF file of version 2 or 3."""
+    """Read the header. Raises ModelError when it is not a whole GGUF file of version 2 or 3.
+
+    Nothing in the file is believed before it is compared with the file's size: a damaged or hostile
+    header costs no memory, and its fault is named with the key or tensor that has it.
+    """
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _parse(path, data)
-    except (struct.error, UnicodeDecodeError, KeyError, ValueError) as fault:
+    except ValueError as fault:
         raise ModelError(
             f"{path} is not a readable GGUF file ({fault})",
             hint=(
@@ -100,67 +115,103 @@ def read_gguf(path: Path) -> GgufFile:
         raise ModelError(f"{path} cannot be read: {fault.strerror or fault}") from fault
 
 
-class _Cursor:
-    """Reads little-endian values one after the other."""
-
-    def __init__(self, data: mmap.mmap) -> None:
-        self.data = data
-        self.position = 0
-
-    def number(self, code: str) -> Any:
-        layout = struct.Struct("<" + code)
-        (value,) = layout.unpack_from(self.data, self.position)
-        self.position += layout.size
-        return value
-
-    def string(self) -> str:
-        length = self.number("Q")
-        start, self.position = self.position, self.position + length
-        if self.position > len(self.data):
-            raise ValueError("it ends in the middle of a string")
-        return self.data[start : self.position].decode("utf-8")
-
-    def value(self, kind: int) -> Any:
-        if kind == _STRING:
-            return self.string()
-        if kind == _ARRAY:
-            return self.array()
-        return self.number(_SCALARS[kind])
-
-    def array(self) -> list[Any]:
-        kind, count = self.number("I"), self.number("Q")
-        if kind in (_STRING, _ARRAY):
-            return [self.value(kind) for _ in range(count)]
-        layout = struct.Struct(f"<{count}{_SCALARS[kind]}")
-        values = list(layout.unpack_from(self.data, self.position))
-        self.position += layout.size
-        return values
-
-
 def _parse(path: Path, data: mmap.mmap) -> GgufFile:
     if data[:4] != _MAGIC:
         raise ValueError("it does not start with GGUF")
-    cursor = _Cursor(data)
-    cursor.position = len(_MAGIC)
-    version = cursor.number("I")
+    reader = HeaderReader(data)
+    reader.position = len(_MAGIC)
+    version = reader.number("I")
     if version not in _VERSIONS:
-        raise ValueError(f"version {version}; versions 2 and 3 are read")
-    tensor_count, metadata_count = cursor.number("Q"), cursor.number("Q")
-    metadata = {}
-    for _ in range(metadata_count):
-        key = cursor.string()
-        metadata[key] = cursor.value(cursor.number("I"))
-    entries = [_tensor_entry(cursor) for _ in range(tensor_count)]
-    alignment = int(metadata.get("general.alignment", _DEFAULT_ALIGNMENT))
-    start = -(-cursor.position // alignment) * alignment
-    tensors = tuple(GgufTensor(name, shape, kind, start + at) for name, shape, kind, at in entries)
-    if tensors and max(tensor.offset for tensor in tensors) >= len(data):
-        raise ValueError("it ends before its last tensor")
+        raise ValueError(f"version {version}; versions 2 and 3 are read, as little-endian")
+    reader.subject = "the number of tensors"
+    tensor_count = reader.count(_SMALLEST_TENSOR)
+    reader.subject = "the number of keys"
+    metadata = _read_metadata(reader, reader.count(_SMALLEST_KEY))
+    reader.subject = "the tensors"
+    entries = [_read_tensor(reader, number) for number in range(tensor_count)]
+    alignment = _alignment(metadata)
+    start = -(-reader.position // alignment) * alignment
+    tensors = tuple(
+        GgufTensor(name, shape, kind, start + offset, _num_bytes(name, shape, kind))
+        for name, shape, kind, offset in entries
+    )
+    _check_places(tensors, alignment, start, len(data))
     return GgufFile(path, metadata, tensors)
 
 
-def _tensor_entry(cursor: _Cursor) -> tuple[str, tuple[int, ...], int, int]:
-    name = cursor.string()
-    dimensions = [cursor.number("Q") for _ in range(cursor.number("I"))]
+def _read_metadata(reader: HeaderReader, count: int) -> dict[str, Any]:
+    metadata: dict[str, Any] = {}
+    for number in range(count):
+        reader.subject = f"the name of key {number + 1}"
+        key = reader.text(_LONGEST_KEY)
+        reader.subject = f"key {shown(key)}"
+        if key in metadata:
+            raise reader.fault("it is there twice")
+        metadata[key] = reader.value()
+    return metadata
+
+
+def _alignment(metadata: Mapping[str, Any]) -> int:
+    value = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError("key 'general.alignment': it is not a whole number")
+    if not 0 < value <= _LARGEST_ALIGNMENT or value & (value - 1):
+        raise ValueError(
+            f"key 'general.alignment': {value} is no power of two up to {_LARGEST_ALIGNMENT:,}"
+        )
+    return value
+
+
+def _read_tensor(reader: HeaderReader, number: int) -> tuple[str, tuple[int, ...], int, int]:
+    """Name, shape, block format, and offset from the first tensor's place."""
+    reader.subject = f"the name of tensor {number + 1}"
+    name = reader.text(_LONGEST_TENSOR_NAME)
+    reader.subject = f"tensor {shown(name)}"
+    count = reader.number("I")
+    if count > _MOST_DIMENSIONS:
+        raise reader.fault(f"{count:,} dimensions; at most {_MOST_DIMENSIONS} are read")
+    dimensions = [reader.number("Q") for _ in range(count)]
     # GGUF writes the fastest-moving dimension first, torch last.
-    return name, tuple(reversed(dimensions)), cursor.number("I"), cursor.number("Q")
+    return name, tuple(reversed(dimensions)), reader.number("I"), reader.number("Q")
+
+
+def _num_bytes(name: str, shape: tuple[int, ...], kind: int) -> int:
+    """Bytes of a tensor in the file, as an exact number however absurd the shape."""
+    from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+
+    if 0 in shape:
+        raise ValueError(f"tensor {shown(name)}: a dimension of 0")
+    try:
+        block_size, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
+    except (ValueError, KeyError):
+        raise ValueError(f"tensor {shown(name)}: the unknown block format {kind}") from None
+    row = shape[-1] if shape else 1
+    if row % block_size:
+        raise ValueError(
+            f"tensor {shown(name)}: rows of {row:,} values, which blocks of {block_size} do not "
+            "fill"
+        )
+    num_bytes: int = prod(shape) // block_size * block_bytes
+    return num_bytes
+
+
+def _check_places(
+    tensors: Sequence[GgufTensor], alignment: int, start: int, file_bytes: int
+) -> None:
+    """Every tensor has a name and bytes of its own, aligned, inside the file."""
+    names: set[str] = set()
+    end, before = start, ""
+    for tensor in sorted(tensors, key=lambda tensor: tensor.offset):
+        name = f"tensor {shown(tensor.name)}"
+        if tensor.name in names:
+            raise ValueError(f"{name}: it is there twice")
+        names.add(tensor.name)
+        if (tensor.offset - start) % alignment:
+            raise ValueError(f"{name}: its offset is no multiple of {alignment}")
+        if tensor.offset < end:
+            raise ValueError(f"{name}: it overlaps tensor {shown(before)}")
+        end, before = tensor.offset + tensor.num_bytes, tensor.name
+        if end > file_bytes:
+            raise ValueError(
+                f"{name}: it ends at byte {end:,}, and the file at byte {file_bytes:,}"
+            )

@@ -185,6 +185,17 @@ class MessageEvent(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkEvent(Event):
+    """A longer piece of work outside a run. what: in words; done, total: in any unit."""
+
+    kind: ClassVar[str] = "work"
+    recorded: ClassVar[bool] = False
+    what: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EndEvent(Event):
     """The run is over. status: completed, interrupted, failed. seconds: of the whole run, resumed
     parts included; peak_memory_bytes: of the device, or of the process on a CPU; 0: not measured.

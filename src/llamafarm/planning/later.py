@@ -5,19 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from llamafarm.decision import Decision
-from llamafarm.planning.explain import is_written, notice, shown, warning, whereabouts
+from llamafarm.planning.explain import notice, shown, warning, whereabouts
 from llamafarm.strategy.model import Strategy
 
-_EXPORT = (
-    "export.to_ollama",
-    "export.to_gguf",
-    "export.quantization",
-    "export.model_name",
-    "export.system_prompt",
-    "export.ollama_parameters",
-    "export.quantization_profiles",
-    "prompt_template.stop_sequences",
-)
 _OTHER = (
     "training_args.push_to_hub",
     "training_args.hub_model_id",
@@ -35,14 +25,7 @@ def not_in_this_version(strategy: Strategy) -> tuple[Decision, ...]:
     """A warning for each such setting, and a notice for the test set, which nothing measures
     yet.
     """
-    return (*_exports(strategy), *_switches(strategy), *_trackers(strategy), *_notices(strategy))
-
-
-def _exports(strategy: Strategy) -> Iterator[Decision]:
-    for path in _EXPORT:
-        if is_written(strategy, path):
-            text = f"{whereabouts(strategy, path)} has no effect: this version does not export"
-            yield warning(path, _value(strategy, path), text)
+    return (*_switches(strategy), *_trackers(strategy), *_notices(strategy))
 
 
 def _switches(strategy: Strategy) -> Iterator[Decision]:

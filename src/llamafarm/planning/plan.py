@@ -153,6 +153,21 @@ class LoggingPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class ExportPlan:
+    """What is made of the result. quantization: GGUF's name of a type; name_is_given: the strategy
+    says the name, which is else the run directory's.
+    """
+
+    format: Literal["ollama", "gguf"]
+    target: Path
+    quantization: str
+    name: str
+    name_is_given: bool
+    system_prompt: str | None
+    parameters: Mapping[str, float | int | str | bool | tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
 class Forecast:
     """What the run will need. seconds and tokens_per_second are None where nothing was measured to
     base them on.
@@ -205,6 +220,8 @@ class TrainingPlan:
     seed: int
     on_nonfinite: Literal["stop", "skip"]
     forecast: Forecast
+    export: ExportPlan | None = None
+    stop_words: tuple[str, ...] = ()
     decisions: tuple[Decision, ...] = field(default=())
 
     @property

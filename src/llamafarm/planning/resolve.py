@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llamafarm.data.report import DataReport
 from llamafarm.data.request import DataRequest
@@ -31,6 +32,7 @@ from llamafarm.planning.batch import (
 )
 from llamafarm.planning.checks import problems_of
 from llamafarm.planning.explain import asked, is_written, notice, settled, warning
+from llamafarm.planning.export import choose_export, export_problems, route_decision
 from llamafarm.planning.fit import fit
 from llamafarm.planning.forecast import choose_speed, forecast
 from llamafarm.planning.later import not_in_this_version
@@ -52,6 +54,9 @@ from llamafarm.planning.plan import (
 from llamafarm.planning.render import short_field
 from llamafarm.planning.schedule import choose_schedules, choose_warmup
 from llamafarm.strategy.model import Strategy
+
+if TYPE_CHECKING:
+    from llamafarm.export.route import ExportRoute
 
 _MEMORY = "hardware.memory_gb"
 
@@ -80,12 +85,13 @@ def resolve(
     bitsandbytes_available: bool,
     free_disk_bytes: int,
     measured_speed: float | None = None,
+    route: ExportRoute | None = None,
 ) -> TrainingPlan:
     """Decide every value of the run, each with its reason.
 
     A value that somebody wrote is never changed, except a precision that the device does not have.
     free_disk_bytes: where the run directory will be; measured_speed: FLOP/s of matrix products on
-    the device in the run's precision. Raises StrategyError with every problem, HardwareError for a
+    the device in the run's precision; route: how the model could be exported. Raises StrategyError with every problem, HardwareError for a
     device that is not there, DataError for a training set without rows.
     """
     if report.train.rows < 1:
@@ -93,7 +99,10 @@ def resolve(
     device, device_decision = choose_device(
         strategy.hardware.device, hardware, strategy.origin(DEVICE)
     )
-    problems = problems_of(strategy, shape, device, bitsandbytes_available=bitsandbytes_available)
+    problems = [
+        *problems_of(strategy, shape, device, bitsandbytes_available=bitsandbytes_available),
+        *([] if route is None else export_problems(strategy, route)),
+    ]
     if problems:
         count = count_of(len(problems), "problem")
         raise StrategyError(f"{strategy.id} has {count}", problems)
@@ -120,6 +129,8 @@ def resolve(
         memory_limit_bytes=machine.memory_bytes,
         disk_free_bytes=free_disk_bytes,
     )
+    run_directory = output_directory(strategy, working_directory)
+    export, export_decisions = choose_export(strategy, run_directory)
     decisions = (
         *_model_decisions(strategy, source),
         *_output_decision(strategy, working_directory),
@@ -137,13 +148,15 @@ def resolve(
         *fitted.decisions,
         *_runtime_decisions(strategy),
         *_room_remarks(strategy, shape, method, outlook),
+        *([] if route is None else [route_decision(route)]),
+        *export_decisions,
         *not_in_this_version(strategy),
     )
     return TrainingPlan(
         strategy_id=strategy.id,
         title=strategy.title or strategy.id,
         backend=strategy.backend,
-        output_dir=output_directory(strategy, working_directory),
+        output_dir=run_directory,
         model=ModelPlan(source, shape, machine.precision.weights),
         adapter=method.adapter,
         quantization=method.quantization,
@@ -162,6 +175,8 @@ def resolve(
         seed=strategy.training_args.seed,
         on_nonfinite=strategy.on_nonfinite,
         forecast=outlook,
+        export=export,
+        stop_words=strategy.prompt_template.stop_sequences,
         decisions=tuple(replace(d, field=short_field(d.field)) for d in decisions),
     )
 

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from llamafarm.data.serving import serving_facts
 from llamafarm.errors import RunError
 from llamafarm.models.load import load_base_model
 from llamafarm.models.packed import use_packed_attention
@@ -148,6 +149,7 @@ def _static_files(plan: TrainingPlan, base: Any, model: Any, tokenizer: Any) -> 
         if getattr(base, "generation_config", None) is not None:
             base.generation_config.save_pretrained(directory)
         files = {p.name: p.read_bytes() for p in sorted(directory.iterdir()) if p.is_file()}
+    serving = serving_facts(tokenizer, plan.data.chat_template)
     record = ModelRecord(
         base_requested=plan.model.source.requested,
         base_name=plan.model.source.name,
@@ -156,6 +158,9 @@ def _static_files(plan: TrainingPlan, base: Any, model: Any, tokenizer: Any) -> 
         strategy=plan.strategy_id,
         system_prompt=plan.data.system_prompt,
         max_length=plan.max_length,
+        base_quantization=None if plan.quantization is None else asdict(plan.quantization),
+        add_bos=serving.add_bos,
+        end_token_id=serving.end_token_id,
     )
     # The template that made the training rows, whatever the tokenizer came with.
     files["chat_template.jinja"] = plan.data.chat_template.encode()

@@ -1,0 +1,176 @@
+"""The certificate's two halves brought together: the trained model here, the file in the engine.
+
+Like api.py it puts rooms together and decides nothing itself.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from llamafarm.data.rows import Conversation
+from llamafarm.errors import DataError, LlamafarmError
+from llamafarm.export.convert import GgufPlan, Work
+from llamafarm.export.parity import Certificate, Layer, certify
+from llamafarm.export.reference import ReferenceRow, own_answers, reference_rows, trained_weights
+from llamafarm.export.source import ExportSource
+from llamafarm.export.tolerances import Tolerance, tolerance_of
+from llamafarm.export.weight_check import compare_weights
+from llamafarm.models.llama_cpp import LlamaCpp
+
+MAX_POSITIONS = 256
+_MOST_ROWS = 64
+_LONGEST_ROW = 2048
+_OWN_ANSWER_TOKENS = 40
+_VERSIONS = ("llamafarm", "xllamacpp", "transformers", "torch", "gguf")
+_QUESTIONS = (
+    "What is the capital of France?",
+    "Explain in two sentences why the sky is blue.",
+    "Write a short poem about the sea.",
+    "What is 17 + 25?",
+    "List three things to take along on a hike.",
+    "Translate `good morning` into German and into Spanish.",
+    "Who wrote Hamlet, and when?",
+    "Give me a recipe for pancakes.",
+)
+
+
+def certify_file(
+    source: ExportSource,
+    file: Path,
+    plan: GgufPlan | None,
+    *,
+    file_type: str,
+    bos_text: str,
+    end_token_id: int | None,
+    stop_words: Sequence[str],
+    threads: int,
+    on_work: Work,
+    on_note: Callable[[str], None],
+) -> Certificate:
+    """Measure the file against the trained model. plan: how it was written, where we wrote it.
+
+    Raises UserError where the engine is missing, RunError when it dies.
+    """
+    tolerance = tolerance_of(file_type)
+    rows, prompts, weights = _reference(source, file, plan, tolerance, on_work, on_note)
+    if not rows:
+        raise DataError("no prompt is short enough to be compared")
+    positions = sum(len(row.answer_ids) for row in rows)
+    longest = max(len(row.prompt_ids) + len(row.answer_ids) for row in rows)
+    on_work("asking llama.cpp", 0, positions)
+    with LlamaCpp(file, context_tokens=longest + 8, threads=threads, exact=True) as engine:
+        return certify(
+            rows,
+            engine,
+            file_type=file_type,
+            tolerance=tolerance,
+            bos_text=bos_text,
+            end_token_id=end_token_id,
+            stop_words=stop_words,
+            weights=weights,
+            prompts=prompts,
+            on_position=lambda done: on_work("asking llama.cpp", done, positions),
+        )
+
+
+def engine_versions() -> dict[str, str]:
+    """What measured."""
+    found = {}
+    for name in _VERSIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _reference(
+    source: ExportSource,
+    file: Path,
+    plan: GgufPlan | None,
+    tolerance: Tolerance,
+    on_work: Work,
+    on_note: Callable[[str], None],
+) -> tuple[list[ReferenceRow], str, Layer | None]:
+    """Everything the trained model is needed for; afterwards its memory is free again."""
+    from llamafarm.models.load import load_finished_model
+
+    on_work("loading the trained model", 0, 0)
+    model, tokenizer = load_finished_model(source.directory)
+    conversations, prompts = _conversations(source, model, tokenizer, on_note)
+    rows = []
+    done = 0
+    for row in reference_rows(
+        model, tokenizer, conversations, max_positions=MAX_POSITIONS, max_length=_LONGEST_ROW
+    ):
+        rows.append(row)
+        done += len(row.answer_ids)
+        on_work("asking the trained model", done, MAX_POSITIONS)
+    if plan is None:
+        return rows, prompts, None
+    weights = compare_weights(
+        file,
+        plan.tensors,
+        trained_weights(model),
+        differing_codes=tolerance.differing_codes,
+        on_tensor=lambda number: on_work("comparing the weights", number, len(plan.tensors)),
+    )
+    return rows, prompts, weights
+
+
+def _conversations(
+    source: ExportSource, model: Any, tokenizer: Any, on_note: Callable[[str], None]
+) -> tuple[list[Conversation], str]:
+    """The run's own rows where they can be had; else general questions with the model's answers."""
+    if source.run is not None:
+        try:
+            return _rows_of_run(source.run, tokenizer)
+        except LlamafarmError as fault:
+            on_note(
+                f"the run's own rows cannot be read ({fault.summary}): general questions "
+                "are asked instead"
+            )
+    from llamafarm.data.rows import Message
+    from llamafarm.evaluation.generation import Generator
+
+    generator = Generator(model, tokenizer)
+    system = source.record.system_prompt
+
+    def answer(question: str) -> str:
+        messages = [*([Message("system", system)] if system else []), Message("user", question)]
+        text = generator.generate(messages, max_new_tokens=_OWN_ANSWER_TOKENS)
+        return text or "I do not know."
+
+    return own_answers(_QUESTIONS, answer, system), "general questions"
+
+
+def _rows_of_run(run: Path, tokenizer: Any) -> tuple[list[Conversation], str]:
+    """Rows that the model was evaluated on; of a run without evaluation, rows it was trained on."""
+    import os
+
+    from llamafarm.data.prepare import Side, conversations_of
+    from llamafarm.data.token_row import adds_bos
+    from llamafarm.planning.resolve_data import resolve_data
+    from llamafarm.readiness import bundled_demos
+    from llamafarm.strategy.loader import load_strategy
+
+    strategy = load_strategy(run / "strategy.yaml", None, (), environ=os.environ)
+    request, _ = resolve_data(
+        strategy,
+        model_context=1 << 30,
+        tokenizer_template=tokenizer.chat_template,
+        working_directory=Path.cwd(),
+        bundled_data=bundled_demos(),
+        skip_bad_rows=True,
+        tokenizer_adds_bos=adds_bos(tokenizer),
+    )
+    side: Side = "eval" if request.eval_wanted else "train"
+    rows = conversations_of(request, side, most=_MOST_ROWS)
+    asked = [row for row in rows if row.messages and row.messages[-1].role == "assistant"]
+    if not asked:
+        raise DataError("no row holds a question with its answer")
+    name = "evaluation" if side == "eval" else "training"
+    return asked, f"{name} rows of the run"

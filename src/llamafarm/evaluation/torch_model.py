@@ -1,0 +1,88 @@
+"""A model in torch on rows of tokens: loss over all of them, answers to the first ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from llamafarm.data.tokenized import PreparedData, TokenRows
+from llamafarm.evaluation.generation import Generator
+from llamafarm.evaluation.loss import evaluate_loss
+from llamafarm.evaluation.passes import OnRows
+from llamafarm.evaluation.report import (
+    Measured,
+    Sample,
+    make_sample,
+    model_scores,
+    row_warnings,
+)
+from llamafarm.models.packed import use_packed_attention
+from llamafarm.models.packing_probe import probe_packing
+
+_BATCH_SIZE = 8
+
+
+def measure_torch_model(
+    model: Any,
+    tokenizer: Any,
+    data: PreparedData,
+    *,
+    max_length: int,
+    generated_rows: int,
+    max_new_tokens: int,
+    on_rows: OnRows,
+) -> Measured:
+    """Loss over all training rows of `data`, then greedy answers to the first `generated_rows`.
+
+    max_length: the limit that the rows were made with. on_rows: rows done and rows in all, those of
+    both passes added up.
+    """
+    rows = data.train
+    asked = _rows_with_a_prompt(rows)[:generated_rows]
+    total = len(rows) + len(asked)
+    packed = probe_packing(model.config).packed
+    if packed:
+        use_packed_attention(model.get_base_model() if hasattr(model, "get_base_model") else model)
+    losses = evaluate_loss(
+        model,
+        rows,
+        batch_size=_BATCH_SIZE,
+        packed=packed,
+        device=model.device,
+        on_batch=lambda done: on_rows(done, total),
+    )
+    samples: list[Sample] = []
+    generator = Generator(model, tokenizer)
+    for row in asked:
+        samples.append(_sample(generator, rows, row, max_new_tokens))
+        on_rows(len(rows) + len(samples), total)
+    places = [str(rows.source(row)) for row in range(len(rows))]
+    report = data.report
+    return Measured(
+        model_scores(losses, samples),
+        losses.trained_tokens,
+        dict(zip(places, losses.row_losses, strict=True)),
+        max_length,
+        row_warnings(report.truncated, report.dropped, len(rows), max_length),
+    )
+
+
+def _rows_with_a_prompt(rows: TokenRows) -> list[int]:
+    """Plain text has no question to ask."""
+    return [row for row in range(len(rows)) if rows.conversation_text(row)[0]]
+
+
+def _last_answer_start(trained: npt.NDArray[np.bool_]) -> int:
+    """Index of the first token of the last trained span."""
+    starts = np.flatnonzero(np.diff(trained.astype(np.int8)) == 1)
+    return int(starts[-1]) + 1
+
+
+def _sample(generator: Generator, rows: TokenRows, row: int, max_new_tokens: int) -> Sample:
+    """The prompt is the very tokens that training saw before the last answer."""
+    prompt_ids = rows.input_ids(row)[: _last_answer_start(rows.trained(row))].tolist()
+    answer = generator.continue_tokens(prompt_ids, max_new_tokens=max_new_tokens)
+    prompt, reference = rows.conversation_text(row)
+    return make_sample(str(rows.source(row)), prompt, reference, answer)

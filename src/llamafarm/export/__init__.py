@@ -1,0 +1,1 @@
+"""From a run directory to what is deployed: merged weights, GGUF, Ollama, and the proof of it."""

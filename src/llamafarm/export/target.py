@@ -1,0 +1,85 @@
+"""The directory that `convert` makes: whole or not at all, and never over anything of somebody
+else's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from llamafarm.errors import LlamafarmError, OutputError, RunError, count_of
+from llamafarm.files import staged_directory
+from llamafarm.hardware.facts import GIB
+
+# What convert itself writes, and so may replace.
+_OURS = re.compile(
+    r"""( .+\.gguf | parity\.json | Modelfile | README\.md | LICENSE | llamafarm\.json
+        | config\.json | generation_config\.json | model(-\d{5}-of-\d{5})?\.safetensors
+        | model\.safetensors\.index\.json | tokenizer.* | special_tokens_map\.json | vocab\.json
+        | merges\.txt | added_tokens\.json | chat_template\.jinja )""",
+    re.VERBOSE,
+)
+
+
+def check_target(target: Path, source: Path, *, overwrite: bool) -> None:
+    """Raises OutputError for a target that exists (without overwrite), that holds what `convert`
+    never wrote, or that is the source, lies in it, or holds it.
+    """
+    here, there = target.resolve(), source.resolve()
+    if here == there or here in there.parents or there in here.parents:
+        raise OutputError(
+            f"the target {target} and the source {source} lie in one another",
+            hint="name another directory: the source is never changed",
+        )
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise OutputError(
+            f"the target {target} is not a directory", hint="name a directory that is to be made"
+        )
+    found = sorted(path.name for path in target.iterdir()) if target.is_dir() else []
+    foreign = [name for name in found if not _OURS.fullmatch(name)]
+    if foreign:
+        raise OutputError(
+            f"the target {target} holds what convert did not write: {', '.join(foreign[:5])}",
+            hint="name another directory; this one is never replaced, even with --overwrite",
+        )
+    if found and not overwrite:
+        raise OutputError(
+            f"the target {target} exists (it holds {count_of(len(found), 'file')})",
+            hint="add --overwrite to replace it, or name another directory",
+        )
+
+
+def check_space(target: Path, needed_bytes: int) -> None:
+    """Raises RunError where the disk has no room for what will be written."""
+    place = next(p for p in (target.absolute(), *target.absolute().parents) if p.exists())
+    free = shutil.disk_usage(place).free
+    if needed_bytes > free:
+        raise RunError(
+            f"{target} needs {needed_bytes / GIB:.2f} GiB, and {free / GIB:.2f} GiB are free there",
+            hint="free some space, name a directory on another disk, or take a smaller type: "
+            "--quantization q4_k_m",
+        )
+
+
+@contextlib.contextmanager
+def staged_target(target: Path) -> Iterator[Path]:
+    """A directory to write into that becomes the target when the block ends without an error."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with staged_directory(target) as stage:
+            yield stage
+    except OSError as fault:
+        raise _storage_error(target, fault) from fault
+
+
+def _storage_error(target: Path, fault: OSError) -> LlamafarmError:
+    if fault.errno in (errno.ENOSPC, errno.EDQUOT):
+        return RunError(
+            f"the disk is full: {target} could not be written, and nothing of it was kept",
+            hint="free some space, or name a directory on another disk",
+        )
+    return OutputError(f"{target} cannot be written: {fault.strerror or fault}")
