@@ -69,11 +69,12 @@ class TrainRequest:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A finished run."""
+    """A finished run. exported: what was made of it, where the strategy asked for that."""
 
     run_dir: Path
     summary: RunSummary
     plan: TrainingPlan
+    exported: Converted | None = None
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,13 @@ def train(request: TrainRequest, sinks: Sequence[Sink] = ()) -> TrainResult:
         hardware=planned.hardware,
         strategy_yaml=to_yaml(resolved_strategy(strategy, plan)),
     )
-    return TrainResult(plan.output_dir, run(inputs, options, sinks), plan)
+    summary = run(inputs, options, sinks)
+    if plan.export is None:
+        return TrainResult(plan.output_dir, summary, plan)
+    from llamafarm.deploy import request_of
+
+    exported = convert(request_of(plan.export, plan.output_dir), sinks)
+    return TrainResult(plan.output_dir, summary, plan, exported)
 
 
 def setup(
@@ -332,7 +339,9 @@ def evaluate(
         others=compare,
         compare_base=compare_base,
         load=_load_finished,
-        threads=cpu_threads(),
+        # The engine's threads spin while they wait for each other: one that loses its core to
+        # another process holds up all of them, so that one core is left to the others.
+        threads=max(1, cpu_threads() - 1),
         on_rows=lambda done, total: emit(EvalProgressEvent(step=0, rows_done=done, rows=total)),
     )
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llamafarm.data.rows import Conversation
+from llamafarm.data.rows import Conversation, Message
 from llamafarm.errors import DataError, LlamafarmError
 from llamafarm.export.convert import GgufPlan, Work
-from llamafarm.export.parity import Certificate, Layer, certify
+from llamafarm.export.engine_reference import rows_of_engine
+from llamafarm.export.parity import Certificate, Ending, Layer, certify
 from llamafarm.export.reference import ReferenceRow, own_answers, reference_rows, trained_weights
 from llamafarm.export.source import ExportSource
 from llamafarm.export.tolerances import Tolerance, tolerance_of
@@ -37,25 +39,34 @@ _QUESTIONS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What a file is measured against. prompts: where the rows came from; weights: the comparison
+    that needs no engine, None where nothing is known of the file's tensors.
+    """
+
+    rows: tuple[ReferenceRow, ...]
+    prompts: str
+    weights: Layer | None
+
+
 def certify_file(
-    source: ExportSource,
     file: Path,
-    plan: GgufPlan | None,
+    reference: Reference,
     *,
     file_type: str,
+    tolerance: Tolerance,
     bos_text: str,
-    end_token_id: int | None,
-    stop_words: Sequence[str],
+    ending: Ending,
+    others: Sequence[Layer],
     threads: int,
     on_work: Work,
-    on_note: Callable[[str], None],
 ) -> Certificate:
-    """Measure the file against the trained model. plan: how it was written, where we wrote it.
+    """Measure the file. others: layers that were compared already.
 
     Raises UserError where the engine is missing, RunError when it dies.
     """
-    tolerance = tolerance_of(file_type)
-    rows, prompts, weights = _reference(source, file, plan, tolerance, on_work, on_note)
+    rows = reference.rows
     if not rows:
         raise DataError("no prompt is short enough to be compared")
     positions = sum(len(row.answer_ids) for row in rows)
@@ -68,10 +79,9 @@ def certify_file(
             file_type=file_type,
             tolerance=tolerance,
             bos_text=bos_text,
-            end_token_id=end_token_id,
-            stop_words=stop_words,
-            weights=weights,
-            prompts=prompts,
+            ending=ending,
+            others=[*([] if reference.weights is None else [reference.weights]), *others],
+            prompts=reference.prompts,
             on_position=lambda done: on_work("asking llama.cpp", done, positions),
         )
 
@@ -87,21 +97,23 @@ def engine_versions() -> dict[str, str]:
     return found
 
 
-def _reference(
+def trained_reference(
     source: ExportSource,
     file: Path,
     plan: GgufPlan | None,
-    tolerance: Tolerance,
+    *,
     on_work: Work,
     on_note: Callable[[str], None],
-) -> tuple[list[ReferenceRow], str, Layer | None]:
-    """Everything the trained model is needed for; afterwards its memory is free again."""
+) -> Reference:
+    """The trained model in transformers; its memory is free again afterwards. plan: how the file
+    was written, where we wrote it: its weights are then compared too.
+    """
     from llamafarm.models.load import load_finished_model
 
     on_work("loading the trained model", 0, 0)
     model, tokenizer = load_finished_model(source.directory)
     conversations, prompts = _conversations(source, model, tokenizer, on_note)
-    rows = []
+    rows: list[ReferenceRow] = []
     done = 0
     for row in reference_rows(
         model, tokenizer, conversations, max_positions=MAX_POSITIONS, max_length=_LONGEST_ROW
@@ -110,15 +122,31 @@ def _reference(
         done += len(row.answer_ids)
         on_work("asking the trained model", done, MAX_POSITIONS)
     if plan is None:
-        return rows, prompts, None
+        return Reference(tuple(rows), prompts, None)
     weights = compare_weights(
         file,
         plan.tensors,
         trained_weights(model),
-        differing_codes=tolerance.differing_codes,
+        differing_codes=tolerance_of(plan.file_type.name).differing_codes,
         on_tensor=lambda number: on_work("comparing the weights", number, len(plan.tensors)),
     )
-    return rows, prompts, weights
+    return Reference(tuple(rows), prompts, weights)
+
+
+def engine_reference(
+    file: Path, system_prompt: str | None, end_token_id: int | None, *, threads: int, on_work: Work
+) -> Reference:
+    """The engine on the file that another one was made from."""
+    on_work("asking the given file", 0, 0)
+    with LlamaCpp(file, context_tokens=_LONGEST_ROW // 4, threads=threads, exact=True) as engine:
+        rows = rows_of_engine(
+            engine,
+            _QUESTIONS,
+            system_prompt,
+            end_token_id=end_token_id,
+            answer_tokens=_OWN_ANSWER_TOKENS,
+        )
+    return Reference(rows, f"general questions, against {file.name}", None)
 
 
 def _conversations(
@@ -130,10 +158,9 @@ def _conversations(
             return _rows_of_run(source.run, tokenizer)
         except LlamafarmError as fault:
             on_note(
-                f"the run's own rows cannot be read ({fault.summary}): general questions "
-                "are asked instead"
+                f"the run's own rows cannot be read ({fault.summary}): general questions are "
+                "asked instead"
             )
-    from llamafarm.data.rows import Message
     from llamafarm.evaluation.generation import Generator
 
     generator = Generator(model, tokenizer)

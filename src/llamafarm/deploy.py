@@ -7,29 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
+from llamafarm.certify import certify_file, engine_versions
 from llamafarm.errors import GateRefused, Interrupted, ModelError, Problem, UserError
-from llamafarm.export.convert import (
-    GgufPlan,
-    Work,
-    plan_gguf,
-    serving_of,
-    write_gguf_file,
-    write_safetensors,
-)
-from llamafarm.export.file_types import parse_file_type
+from llamafarm.export.convert import Work, write_safetensors
+from llamafarm.export.file_types import FileType, parse_file_type
 from llamafarm.export.k_quants import require_engine
 from llamafarm.export.modelfile import Modelfile, new_modelfile, parse_modelfile
 from llamafarm.export.names import gguf_file_name, model_name
 from llamafarm.export.ollama import OllamaOutcome, create_and_ask, find_server, lines_to_type
-from llamafarm.export.parity import Certificate
+from llamafarm.export.parity import Certificate, Ending, Layer
 from llamafarm.export.parity_report import certificate_json, certificate_line, render_certificate
 from llamafarm.export.readme import ReadmeFacts, readme
 from llamafarm.export.request import DEFAULT_QUANTIZATION, ConvertRequest, Format
@@ -38,7 +31,10 @@ from llamafarm.export.source import ExportSource, find_source, open_model
 from llamafarm.export.target import check_space, check_target, staged_target
 from llamafarm.files import to_json_bytes, write_bytes
 from llamafarm.hardware.probe import cpu_threads
+from llamafarm.models.gguf_file import read_gguf
 from llamafarm.models.llama_cpp import require_llama_cpp
+from llamafarm.planning.plan import ExportPlan
+from llamafarm.recipes import Recipe, Tools, end_ids, recipe_of_gguf, recipe_of_model
 
 CERTIFICATE_FILE = "parity.json"
 _TEST_PROMPT = "Say hello."
@@ -68,13 +64,47 @@ def convert(request: ConvertRequest, *, on_work: Work, on_note: Callable[[str], 
     RunError when the disk is full. The source is only read.
     """
     _check_combination(request)
+    tools = Tools(cpu_threads(), on_work, on_note)
+    gguf = _gguf_source(request)
+    if gguf is not None:
+        check_target(request.target, gguf, overwrite=request.overwrite)
+        wanted = None if request.quantization is None else _file_type(request.quantization)
+        name = model_name(request.target, request.name)
+        with signals_stop():
+            return _make_gguf(request, name, recipe_of_gguf(gguf, name, wanted, tools), tools)
     source = find_source(request.source, working_directory=Path.cwd())
     _check_whole(source.directory)
     check_target(request.target, source.directory, overwrite=request.overwrite)
-    with _signals_stop():
+    with signals_stop():
         if request.format == "safetensors":
             return _merge(request, source, on_work)
-        return _make_gguf(request, source, on_work, on_note)
+        name = model_name(request.target, request.name)
+        file_type = _file_type(request.quantization or DEFAULT_QUANTIZATION)
+        return _make_gguf(request, name, recipe_of_model(source, name, file_type, tools), tools)
+
+
+def request_of(plan: ExportPlan, run: Path) -> ConvertRequest:
+    """What a run's export asks of `convert`."""
+    return ConvertRequest(
+        source=str(run),
+        target=plan.target,
+        format=plan.format,
+        quantization=plan.quantization,
+        name=model_name(Path(plan.name), plan.name if plan.name_is_given else None),
+        system_prompt=plan.system_prompt if plan.format == "ollama" else None,
+        parameters=plan.parameters,
+        overwrite=True,
+    )
+
+
+def check_export(plan: ExportPlan) -> None:
+    """Before training: raises UserError for what would only come out after it."""
+    request = request_of(plan, plan.target.parent)
+    require_engine(parse_file_type(plan.quantization))
+    require_llama_cpp()
+    if plan.format == "ollama":
+        system = plan.system_prompt or ""
+        new_modelfile("m.gguf", stop_words=(), system=system, asked=request.parameters).render()
 
 
 def _check_combination(request: ConvertRequest) -> None:
@@ -114,85 +144,103 @@ def _merge(request: ConvertRequest, source: ExportSource, on_work: Work) -> Conv
     return Converted(request.target, request.format, request.target, "safetensors", nbytes)
 
 
-def _make_gguf(
-    request: ConvertRequest,
-    source: ExportSource,
-    on_work: Work,
-    on_note: Callable[[str], None],
-) -> Converted:
-    file_type = parse_file_type(request.quantization or DEFAULT_QUANTIZATION)
+def _gguf_source(request: ConvertRequest) -> Path | None:
+    """The source, where it is a GGUF file that stays one."""
+    path = Path(request.source).expanduser()
+    is_gguf = path.suffix.lower() == ".gguf" and path.is_file()
+    return path if is_gguf and request.format != "safetensors" else None
+
+
+def _file_type(name: str) -> FileType:
+    file_type = parse_file_type(name)
     require_engine(file_type)
+    return file_type
+
+
+def _make_gguf(request: ConvertRequest, name: str, recipe: Recipe, tools: Tools) -> Converted:
     if request.verify:
         require_llama_cpp()
-    name = model_name(request.target, request.name)
-    made_by = f"llamafarm {importlib.metadata.version('llamafarm')}"
-    plan = plan_gguf(source, name, file_type, serving_of(source), made_by=made_by)
-    check_space(request.target, plan.nbytes)
-    if request.format == "ollama":
-        _modelfile(request, source, plan, "check.gguf").render()
-    threads = cpu_threads()
+    check_space(request.target, recipe.nbytes)
+    file_name = gguf_file_name(name, recipe.file_type)
+    system = recipe.system if request.system_prompt is None else request.system_prompt
+    modelfile = new_modelfile(
+        file_name, stop_words=recipe.stop_words, system=system, asked=request.parameters
+    )
+    modelfile_text = modelfile.render()
     certificate = None
     with staged_target(request.target) as stage:
-        file = stage / gguf_file_name(name, file_type.name)
-        write_gguf_file(plan, file, threads=threads, on_work=on_work)
+        file = stage / file_name
+        recipe.write(file)
         if request.format == "ollama":
-            text = _modelfile(request, source, plan, file.name).render()
-            write_bytes(stage / "Modelfile", text.encode("utf-8"))
+            write_bytes(stage / "Modelfile", modelfile_text.encode("utf-8"))
         if request.verify:
-            certificate = _certify(stage, file, source, plan, threads, on_work, on_note)
-        facts = _readme_facts(request, source, plan, file.name, certificate)
+            certificate = certify_stage(stage, file, recipe, modelfile, tools)
+            _require_passed(certificate, file.name)
+            _write_certificate(stage, file, certificate)
+        facts = ReadmeFacts(
+            name=name,
+            gguf=file_name,
+            file_type=recipe.file_type,
+            base_model=recipe.base_name,
+            licence=recipe.licence,
+            certificate="" if certificate is None else certificate_line(certificate),
+            modelfile=request.format == "ollama",
+            system=system,
+        )
         write_bytes(stage / "README.md", readme(facts).encode("utf-8"))
         nbytes = file.stat().st_size
-    made = request.target / file.name
-    outcome, lines = _serve(request, name, on_work, on_note)
+    outcome, lines = _serve(request, name, tools.on_work)
+    made = request.target / file_name
     return Converted(
-        request.target, request.format, made, file_type.name, nbytes, certificate, outcome, lines
+        request.target, request.format, made, recipe.file_type, nbytes, certificate, outcome, lines
     )
 
 
-def _modelfile(
-    request: ConvertRequest, source: ExportSource, plan: GgufPlan, gguf: str
-) -> Modelfile:
-    system = request.system_prompt
-    if system is None:
-        system = source.record.system_prompt or ""
-    ends = [] if plan.end_text is None else [plan.end_text]
-    words = [*ends, *source.record.stop_words]
-    return new_modelfile(gguf, stop_words=words, system=system, asked=request.parameters)
-
-
-def _certify(
-    stage: Path,
-    file: Path,
-    source: ExportSource,
-    plan: GgufPlan,
-    threads: int,
-    on_work: Work,
-    on_note: Callable[[str], None],
+def certify_stage(
+    stage: Path, file: Path, recipe: Recipe, modelfile: Modelfile, tools: Tools
 ) -> Certificate:
-    """Measure, write parity.json, and refuse a file that is not the trained model."""
-    from llamafarm.certify import certify_file, engine_versions
-
-    modelfile = stage / "Modelfile"
-    served = parse_modelfile(modelfile.read_text("utf-8")) if modelfile.is_file() else None
-    certificate = certify_file(
-        source,
+    """Measure what lies in the directory. modelfile: what was meant to stand in its Modelfile."""
+    ids = end_ids(read_gguf(file))
+    ending, others = Ending(recipe.end_token_id, ids), []
+    if (stage / "Modelfile").is_file():
+        served = parse_modelfile((stage / "Modelfile").read_text("utf-8"))
+        words = served.stop_words
+        ending = Ending(recipe.end_token_id, ids, words, modelfile.stop_words)
+        others = [_modelfile_layer(served, modelfile)]
+    return certify_file(
         file,
-        plan,
-        file_type=plan.file_type.name,
-        bos_text=plan.bos_text,
-        end_token_id=plan.serving.end_token_id,
-        stop_words=served.stop_words if served is not None else source.record.stop_words,
-        threads=threads,
-        on_work=on_work,
-        on_note=on_note,
+        recipe.reference(file),
+        file_type=recipe.file_type,
+        tolerance=recipe.tolerance,
+        bos_text=recipe.bos_text,
+        ending=ending,
+        others=others,
+        threads=tools.threads,
+        on_work=tools.on_work,
     )
+
+
+def _modelfile_layer(served: Modelfile, meant: Modelfile) -> Layer:
+    """Everything in the Modelfile but its stop words, which are a layer of their own."""
+    names = [f.name for f in fields(Modelfile) if f.name != "stop_words"]
+    different = [name for name in names if getattr(served, name) != getattr(meant, name)]
+    finding = ""
+    if different:
+        name = different[0]
+        finding = f"{name} is {getattr(served, name)!r}, and has to be {getattr(meant, name)!r}"
+    return Layer("Modelfile", len(names), len(different), finding)
+
+
+def _require_passed(certificate: Certificate, name: str) -> None:
     if not certificate.passed:
         raise GateRefused(
-            f"{file.name} is not the model that was trained; nothing was kept\n"
+            f"{name} is not the model that was trained; nothing was kept\n"
             + render_certificate(certificate),
             hint="--no-verify makes it all the same; please report it: this should not happen",
         )
+
+
+def _write_certificate(stage: Path, file: Path, certificate: Certificate) -> None:
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     values = certificate_json(
@@ -203,31 +251,10 @@ def _certify(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     write_bytes(stage / CERTIFICATE_FILE, to_json_bytes(values))
-    return certificate
-
-
-def _readme_facts(
-    request: ConvertRequest,
-    source: ExportSource,
-    plan: GgufPlan,
-    gguf: str,
-    certificate: Certificate | None,
-) -> ReadmeFacts:
-    system = request.system_prompt if request.system_prompt is not None else ""
-    return ReadmeFacts(
-        name=plan.origin.name,
-        gguf=gguf,
-        file_type=plan.file_type.name,
-        base_model=source.base_name,
-        licence=plan.origin.license,
-        certificate="" if certificate is None else certificate_line(certificate),
-        modelfile=request.format == "ollama",
-        system=system or source.record.system_prompt or "",
-    )
 
 
 def _serve(
-    request: ConvertRequest, name: str, on_work: Work, on_note: Callable[[str], None]
+    request: ConvertRequest, name: str, on_work: Work
 ) -> tuple[OllamaOutcome | None, tuple[str, ...]]:
     """Create the model in Ollama where a server answers; else the lines to type."""
     if request.format != "ollama":
@@ -241,7 +268,7 @@ def _serve(
 
 
 @contextlib.contextmanager
-def _signals_stop() -> Iterator[None]:
+def signals_stop() -> Iterator[None]:
     """SIGTERM and SIGHUP end the work as Ctrl-C does: what was begun is removed."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -61,6 +61,8 @@ def plan_run(
     """
     from llamafarm.data.prepare import prepare
     from llamafarm.data.token_row import adds_bos
+    from llamafarm.deploy import check_export
+    from llamafarm.export.route import export_route
     from llamafarm.hardware.choose import choose_device
     from llamafarm.hardware.probe import bitsandbytes_available, free_disk_bytes, probe
     from llamafarm.models.resolve import resolve_model
@@ -105,6 +107,7 @@ def plan_run(
             data = prepare(request, tokenizer)
     if not faults.found and source and shape and request and data:
         with faults:
+            route = export_route(source.directory)
             plan = resolve(
                 strategy,
                 hardware,
@@ -116,7 +119,10 @@ def plan_run(
                 working_directory=cwd,
                 bitsandbytes_available=bitsandbytes_available(),
                 free_disk_bytes=free_disk_bytes(output_dir(strategy)),
+                route=route,
             )
+            if plan.export is not None:
+                check_export(plan.export)
             return Planned(plan, data, tokenizer, hardware, strategy)
     if problems is None:
         raise faults.together()

@@ -152,7 +152,9 @@ def test_tied_embeddings_stay_what_the_trained_model_has(
 def test_tokens_that_training_added_are_in_the_merged_model(tied: bool, tmp_path: Path) -> None:
     model = small_llama(tmp_path / "base", tied=tied)
     model.resize_token_embeddings(43)
-    adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"]))
+    adapted = get_peft_model(
+        model, LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"])
+    )
     with torch.no_grad():
         adapted.base_model.model.model.embed_tokens.weight[40:] += 0.5
     adapted.save_pretrained(tmp_path / "adapter", save_embedding_layers=True)

@@ -69,6 +69,32 @@ SPECIAL_TEXTS = (
 )
 
 
+_REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+# The parts of tokenizer.json that say what becomes of spaces.
+LLAMA_2 = {
+    "normalizer": {
+        "type": "Sequence",
+        "normalizers": [{"type": "Prepend", "prepend": "▁"}, _REPLACE],
+    },
+    "pre_tokenizer": None,
+}
+GEMMA = {
+    "normalizer": _REPLACE,
+    "pre_tokenizer": {
+        "type": "Split",
+        "pattern": {"String": " "},
+        "behavior": "MergedWithPrevious",
+        "invert": False,
+    },
+}
+
+
+def metaspace(prepend_scheme: str) -> dict[str, Any]:
+    """As transformers writes the tokenizers of Llama 2 and Mistral."""
+    scheme = {"replacement": "▁", "prepend_scheme": prepend_scheme, "split": False}
+    return {"normalizer": None, "pre_tokenizer": {"type": "Metaspace", **scheme}}
+
+
 def random_texts(count: int, seed: int = 0) -> tuple[str, ...]:
     """Words, spaces, digits and characters of many scripts in any order."""
     numbers = random.Random(seed)
@@ -149,30 +175,56 @@ def _merged_across_words() -> str:
     return str(tokenizer.to_str())
 
 
-def byte_fallback_tokenizer(
-    *, normalizer: Any = None, pre_tokenizer: Any = None, runs: bool = False
-) -> dict[str, Any]:
+def byte_fallback_tokenizer(spaces: Mapping[str, Any], *, runs: bool = False) -> dict[str, Any]:
     """tokenizer.json as it is made from a SentencePiece model: all pairs of a piece are merges.
 
-    runs: with Gemma's runs of spaces and newlines as added tokens.
+    spaces: LLAMA_2 and so on. runs: with Gemma's runs of spaces and newlines as added tokens.
     """
-    vocabulary = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    start = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     added = [*("▁" * n for n in range(2, 9)), *("\n" * n for n in range(1, 5)), "<b>"]
-    first = len(vocabulary)
-    vocabulary += added if runs else []
-    pieces = [piece for piece in _trained_pieces() if piece not in vocabulary]
-    ids = {piece: number for number, piece in enumerate([*vocabulary, *pieces])}
-    merges = _merges_of_longest_first(vocabulary[first:], ids) + _merges_of(pieces, ids)
-    specials = (*vocabulary[:3], *SPECIALS[2:])
-    ids |= {special: len(ids) for special in specials if special not in ids}
+    added = added if runs else []
+    pieces = [piece for piece in _trained_pieces() if piece not in added]
+    return _converted([*start, *added, *pieces, *SPECIALS[2:]], spaces, added)
+
+
+def sentencepiece_tokenizer(directory: Path) -> tuple[dict[str, Any], Any]:
+    """tokenizer.json and the SentencePiece model that it is made from, trained as Llama 2's was."""
+    import sentencepiece
+
+    corpus = directory / "corpus.txt"
+    corpus.write_text("\n".join(training_lines()), "utf-8")
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(corpus),
+        model_prefix=str(directory / "tokenizer"),
+        model_type="bpe",
+        vocab_size=_SIZE,
+        byte_fallback=True,
+        split_digits=True,
+        allow_whitespace_only_pieces=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        minloglevel=2,
+    )
+    model = sentencepiece.SentencePieceProcessor(str(directory / "tokenizer.model"))
+    pieces = [model.id_to_piece(number) for number in range(model.get_piece_size())]
+    return _converted(pieces, LLAMA_2, ()), model
+
+
+def _converted(
+    texts: Sequence[str], spaces: Mapping[str, Any], user_defined: Sequence[str]
+) -> dict[str, Any]:
+    """texts: by id, those that are merged in order of their scores."""
+    ids = {text: number for number, text in enumerate(texts)}
+    specials = [text for text in (*texts[:3], *SPECIALS[2:]) if text in ids]
+    merged = [text for text in texts if text not in (*specials, *user_defined)]
+    merges = [*_merges_of_longest_first(user_defined, ids), *_merges_of(merged, ids)]
     entries = [_added_entry(ids[text], text, special=True) for text in specials]
-    entries += [_added_entry(ids[text], text, special=False) for text in vocabulary[first:]]
+    entries += [_added_entry(ids[text], text, special=False) for text in user_defined]
     model = {"type": "BPE", "byte_fallback": True, "fuse_unk": True, "unk_token": "<unk>"}
     return {
         "version": "1.0",
         "added_tokens": sorted(entries, key=lambda entry: entry["id"]),
-        "normalizer": normalizer,
-        "pre_tokenizer": pre_tokenizer,
+        **spaces,
         "post_processor": None,
         "decoder": None,
         "model": model | {"vocab": ids, "merges": [list(merge) for merge in merges]},

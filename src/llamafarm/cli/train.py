@@ -13,7 +13,7 @@ import typer
 from llamafarm.cli.display import run_display
 from llamafarm.cli.options import FlagValue, Json, StrategyFile, overrides_of
 from llamafarm.cli.output import result, result_json, say
-from llamafarm.cli.usage import problems_error
+from llamafarm.cli.usage import did_you_mean, problems_error
 from llamafarm.errors import Problem
 from llamafarm.monitoring.console import can_encode
 from llamafarm.monitoring.curves import render_curves
@@ -24,12 +24,14 @@ from llamafarm.monitoring.summary import render_summary
 
 if TYPE_CHECKING:
     from llamafarm.api import TrainResult
+    from llamafarm.strategy.overrides import Override
 
 EXAMPLE = """
 llamafarm train --strategy demo3_quick --strategy-file demos/strategies.yaml \\
   --train-dataset medical_qa_train.jsonl --eval-dataset medical_qa_eval.jsonl
 llamafarm train --dataset questions.jsonl --set training_args.max_steps=20
 """
+_EXPORTS = ("ollama", "gguf")
 _BATCH_SIZE = "training_args.per_device_train_batch_size"
 _WIDEST_CURVES = 78
 
@@ -109,6 +111,14 @@ def command(
         bool,
         typer.Option("--skip-bad-rows", help="Leave out rows that cannot be read; count them."),
     ] = False,
+    export: Annotated[
+        str | None,
+        typer.Option(
+            "--export",
+            metavar="FORMAT",
+            help="What to make of the result: ollama or gguf, in DIR/ollama or DIR/gguf.",
+        ),
+    ] = None,
     json_output: Json = False,
 ) -> None:
     """Fine-tune a model, evaluate it, keep the best.
@@ -136,7 +146,8 @@ def command(
                 FlagValue("--eval-percent", eval_percent, "dataset.eval_percent"),
             ],
             settings or (),
-        ),
+        )
+        + _export_override(export),
         resume=resume,
         resume_anyway=resume_anyway,
         overwrite=overwrite,
@@ -145,15 +156,33 @@ def command(
     with contextlib.closing(run_display()) as display:
         done = api.train(request, sinks=(display,))
     if json_output:
-        result_json(done.summary.to_json())
+        made = {} if done.exported is None else {"exported": str(done.exported.file)}
+        result_json({**done.summary.to_json(), **made})
     else:
         say("")
         result(render_run(done))
 
 
+def _export_override(export: str | None) -> tuple[Override, ...]:
+    if export is None:
+        return ()
+    if export not in _EXPORTS:
+        message = f'expected one of {", ".join(_EXPORTS)} (got "{export}")'
+        hint = did_you_mean(export, _EXPORTS)
+        raise problems_error([Problem(message, where="--export", hint=hint)])
+    from llamafarm.strategy.overrides import Override
+
+    return (Override(f"export.to_{export}", "true", f"--export {export}"),)
+
+
 def render_run(done: TrainResult) -> str:
-    """How a run ended: verdict, curves, numbers, where everything is."""
-    return render_summary(done.summary, done.run_dir, curves=_curves(done.run_dir))
+    """How a run ended: verdict, curves, numbers, where everything is, and what was exported."""
+    summary = render_summary(done.summary, done.run_dir, curves=_curves(done.run_dir))
+    if done.exported is None:
+        return summary
+    from llamafarm.cli.convert import render_converted
+
+    return f"{summary}\n\n{render_converted(done.exported)}"
 
 
 def _check_combination(*, resume: bool, resume_anyway: bool, overwrite: bool) -> None:

@@ -46,4 +46,3 @@ def serving_facts(tokenizer: Any, chat_template: str | None) -> ServingFacts:
     ends = last in special_ids(tokenizer)
     begins = row.input_ids[0] == tokenizer.bos_token_id
     return ServingFacts(bool(begins) and adds_bos(tokenizer), last if ends else None)
-

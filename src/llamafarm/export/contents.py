@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
-ValueType = Literal[
-    "bool", "string", "uint32", "int32", "float32", "string[]", "int32[]", "uint32[]", "float32[]"
-]
-MetadataValue = bool | str | int | float | tuple[str, ...] | tuple[int, ...] | tuple[float, ...]
+ValueType = str
+"""`bool`, `string`, `uint32`, `float32` …, as the GGUF format names them; `string[]` for arrays."""
+MetadataValue = bool | str | int | float | Sequence[str] | Sequence[int] | Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)

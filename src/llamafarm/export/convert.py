@@ -7,6 +7,7 @@ its name only when the certificate has passed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
@@ -25,13 +26,14 @@ from llamafarm.export.gguf_metadata import (
 from llamafarm.export.gguf_writer import TypedTensor, file_nbytes, write_gguf
 from llamafarm.export.safetensors_writer import model_nbytes, write_weights
 from llamafarm.export.source import ExportSource, MergedModel, open_model
-from llamafarm.export.vocabulary import read_vocabulary
+from llamafarm.export.vocabulary import needs_phi3_name, read_vocabulary
 from llamafarm.files import to_json_bytes, write_bytes
 from llamafarm.models.packaged import PACKAGED_MODEL_HUB_ID, PACKAGED_MODEL_NAME
 
 Work = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and of how much."""
 
+_PHI3 = re.compile("phi-?3", re.IGNORECASE)
 # Beside the weights of a merged model, where the tokenizer has them.
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -108,7 +110,7 @@ def plan_gguf(
         for plan in contents.tensors
     )
     origin = Origin(
-        name=name,
+        name=_general_name(name, phi3=needs_phi3_name(source.tokenizer)),
         base_name=_public_name(source),
         license=_license(source),
         fingerprint=source.record.base_fingerprint or "",
@@ -160,6 +162,15 @@ def write_safetensors(
 def _num_layers(contents: ModelContents) -> int:
     key = f"{contents.architecture}.block_count"
     return next(int(d.value) for d in contents.metadata if d.key == key)  # type: ignore[arg-type]  # a uint32
+
+
+def _general_name(name: str, *, phi3: bool) -> str:
+    """llama.cpp strips white space behind Phi-3's special tokens where the name holds `phi3` or
+    `phi-3`, and only there.
+    """
+    if phi3:
+        return name if _PHI3.search(name) else f"{name} (phi3)"
+    return _PHI3.sub("phi_3", name)
 
 
 def _public_name(source: ExportSource) -> str:

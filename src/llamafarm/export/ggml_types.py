@@ -30,6 +30,13 @@ def type_number(type_name: str) -> int:
     return int(GGMLQuantizationType[type_name])
 
 
+def type_name_of(number: int) -> str:
+    """The name of a type by its number in a file. Raises ValueError for an unknown number."""
+    from gguf.constants import GGMLQuantizationType
+
+    return str(GGMLQuantizationType(number).name)
+
+
 def encoded_nbytes(shape: tuple[int, ...], type_name: str) -> int:
     """Bytes of a tensor of this shape (torch's order) in this type.
 

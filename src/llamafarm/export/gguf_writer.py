@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from llamafarm.export.contents import Metadatum, TensorPlan
 from llamafarm.export.encodings import encode
 from llamafarm.export.ggml_types import encoded_nbytes
-from llamafarm.export.weights import WeightSource, row_ranges
+from llamafarm.export.weights import EncodedSource, WeightSource, row_ranges
 from llamafarm.files import append_stream
 
 _ALIGNMENT = 32
@@ -31,10 +31,13 @@ Encoded = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class TypedTensor:
-    """A tensor of the file and its type, as ggml names it."""
+    """A tensor of the file and its type, as ggml names it. copied: it has that type already, and
+    its bytes are taken as they are, from an EncodedSource.
+    """
 
     plan: TensorPlan
     type_name: str
+    copied: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -127,6 +130,10 @@ class _Part:
 
     def __call__(self) -> Encoded:
         plan = self.tensor.plan
+        if self.tensor.copied:
+            stored = cast(EncodedSource, self.weights)
+            encoded = stored.read_encoded(plan.source, self.start, self.stop)
+            return np.pad(encoded, (0, self.padding)) if self.padding else encoded
         if plan.values is not None:
             rows = plan.values[self.start : self.stop]
         else:

@@ -21,6 +21,7 @@ ENGINE_LIKELIEST = 512
 # Differences of log-probabilities are reported where the trained model gives a token this much.
 _LEAST_PROBABILITY = 1e-3
 _EXCERPT = 40
+_ENDS_ASKED = 4
 
 
 class Engine(Protocol):
@@ -75,6 +76,19 @@ class PredictionFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class Ending:
+    """How an answer ends. trained: the token that training taught to end it; in_file: the end
+    tokens that the file names; stop_words: what is served with, None where nobody says;
+    expected_words: what it has to be.
+    """
+
+    trained: int | None
+    in_file: tuple[int, ...]
+    stop_words: tuple[str, ...] | None = None
+    expected_words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Certificate:
     """The result. prompts: where the rows came from."""
 
@@ -98,23 +112,22 @@ def certify(
     file_type: str,
     tolerance: Tolerance,
     bos_text: str,
-    end_token_id: int | None,
-    stop_words: Sequence[str],
-    weights: Layer | None,
+    ending: Ending,
+    others: Sequence[Layer],
     prompts: str,
     on_position: Callable[[int], None] | None = None,
 ) -> Certificate:
     """Compare. bos_text: a start token as text, which an engine may take out of the text and put
-    into the ids; weights: the layer that was compared without the engine, where it was.
+    into the ids; others: layers that were compared without the engine.
     """
     figures, predictions = _predictions(rows, engine, tolerance, on_position)
     layers = (
         _text(rows, engine, bos_text),
         _ids(rows, engine),
         predictions,
-        _end(rows, engine, end_token_id),
-        _stop_words(rows, engine, end_token_id, stop_words),
-        *([] if weights is None else [weights]),
+        _end(rows, engine, ending),
+        *_stop_words(rows, ending),
+        *others,
     )
     return Certificate(file_type, layers, figures, tolerance, prompts, len(rows))
 
@@ -171,42 +184,40 @@ def _predictions(
     return figures, _layer("predictions", len(kls), findings)
 
 
-def _end(rows: Sequence[ReferenceRow], engine: Engine, end_token_id: int | None) -> Layer:
-    """Whether saying the trained end token ends generation."""
-    if end_token_id is None:
+def _end(rows: Sequence[ReferenceRow], engine: Engine, ending: Ending) -> Layer:
+    """Whether the file names the trained end token, and saying it ends generation."""
+    end = ending.trained
+    if end is None:
         return _layer("end of an answer", 1, ["no token is trained to end an answer"])
+    asked = rows[:_ENDS_ASKED]
     findings = []
-    for row in rows[:4]:
-        answer = row.answer_ids[:-1] if row.answer_ids[-1:] == (end_token_id,) else row.answer_ids
-        said = engine.next_token([*row.prompt_ids, *answer], likeliest=1, forced=end_token_id)
+    if end not in ending.in_file:
+        named = " and ".join(str(token) for token in ending.in_file) or "none"
+        findings.append(f"token {end} ends an answer in training; the file names {named}")
+    for row in asked:
+        answer = row.answer_ids[:-1] if row.answer_ids[-1:] == (end,) else row.answer_ids
+        said = engine.next_token([*row.prompt_ids, *answer], likeliest=1, forced=end)
         if not said.stops:
-            findings.append(
-                f"{row.source}: token {end_token_id} ends an answer in training, and generation "
-                "goes on after it"
-            )
-    return _layer("end of an answer", min(len(rows), 4), findings)
+            text = f"token {end} ends an answer in training, and generation goes on after it"
+            findings.append(f"{row.source}: {text}")
+    return _layer("end of an answer", len(asked), findings)
 
 
-def _stop_words(
-    rows: Sequence[ReferenceRow],
-    engine: Engine,
-    end_token_id: int | None,
-    stop_words: Sequence[str],
-) -> Layer:
-    """Whether every stop word is the trained end, or at least cuts no right answer short."""
-    findings = []
-    for word in stop_words:
-        ids = engine.tokenize(word, add_special=False)
+def _stop_words(rows: Sequence[ReferenceRow], ending: Ending) -> list[Layer]:
+    """Whether the stop words are the trained end and what was asked for, and cut no answer short.
+
+    No layer where nothing says how the file is served.
+    """
+    if ending.stop_words is None:
+        return []
+    served, expected = set(ending.stop_words), set(ending.expected_words)
+    findings = [f"{word!r} ends no answer in training" for word in sorted(served - expected)]
+    findings += [f"{word!r} ends answers, and is missing" for word in sorted(expected - served)]
+    for word in ending.stop_words:
         cut = next((row.source for row in rows if word in row.answer), None)
         if cut is not None:
-            findings.append(f"stop word {word!r} stands in the answer of {cut}")
-        elif len(ids) == 1 and ids != (end_token_id,) and _is_control(word):
-            findings.append(f"stop word {word!r} is token {ids[0]}, which ends no answer")
-    return _layer("stop words", len(stop_words), findings)
-
-
-def _is_control(word: str) -> bool:
-    return word.startswith("<") and word.endswith(">")
+            findings.append(f"{word!r} stands in the middle of the answer of {cut}")
+    return [_layer("stop words", len(served), findings)]
 
 
 def kl_divergence(expected: Prediction, served: Mapping[int, float]) -> float:

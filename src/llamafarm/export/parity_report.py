@@ -61,20 +61,21 @@ def _headline(certificate: Certificate) -> str:
 
 
 def _layer_row(layer: Layer) -> tuple[str, str, str]:
-    verdict = "same" if layer.passed else "differs"
-    if layer.name in ("predictions", "end of an answer", "stop words"):
-        verdict = "ok" if layer.passed else "fails"
+    verdict = "ok" if layer.passed else "FAILS"
     failed = "" if layer.passed else f"{layer.failed:,} of "
     return layer.name, verdict, f"{failed}{layer.checked:,}"
 
 
 def _figures(certificate: Certificate) -> list[str]:
     figures, tolerance = certificate.figures, certificate.tolerance
-    return [
+    compared = (
         f"  over {count_of(figures.positions, 'answer position')}: "
         f"mean KL {figures.mean_kl:.2g} (allowed {tolerance.mean_kl:.2g}), "
-        f"largest difference of a log-probability {figures.max_difference:.2g}",
+        f"largest difference of a log-probability {figures.max_difference:.2g}"
+    )
+    agreed = (
         f"  same next token: {figures.agreed:,} of {figures.decided:,} where the trained model is "
         f"sure by more than {tolerance.margin:g}, {figures.agreed_anywhere:,} of "
-        f"{figures.positions:,} in all",
-    ]
+        f"{figures.positions:,} in all"
+    )
+    return [compared, agreed]

@@ -175,7 +175,7 @@ def _flattened(part: Any) -> Iterator[Mapping[str, Any]]:
     if part["type"] != "Sequence":
         yield part
         return
-    for inner in part.get("pretokenizers", part.get("normalizers", ())):
+    for inner in part.get("pretokenizers") or part.get("normalizers") or ():
         yield from _flattened(inner)
 
 

@@ -1,14 +1,15 @@
 """Merge ranks of a `▁` tokenizer as the scores that llama.cpp merges by.
 
-tokenizer.json ranks pairs: of all adjacent pairs the one of lowest rank is merged, the leftmost of
-equals. llama.cpp (src/llama-vocab.cpp, `llm_tokenizer_spm_session`) scores tokens: of all adjacent pairs
-that together are a token, any pair, it merges the one whose token has the highest score, the
-leftmost of equals. Both do the same when
+tokenizer.json ranks pairs: of all adjacent pairs the one of lowest rank is merged, of equals the
+leftmost. llama.cpp (src/llama-vocab.cpp, `llm_tokenizer_spm_session`) scores tokens: of all
+adjacent pairs that together are a token, merge or not, the one whose token has the highest score is
+merged, of equals the leftmost. Both do the same when
  1. every pair that makes up a token is a merge, and
- 2. the merges that make one token stand together in the list, no other token's between them,
-which is how the lists of SentencePiece models are made. A token's score is then the negated place
-of its merges. What is left is the order among pairs that make the same token and share a symbol
-(`▁▁` `▁` and `▁` `▁▁`): no text is known on which it shows.
+ 2. the merges that make one token stand together in the list, with no other token's between them,
+which is how the lists of SentencePiece models are made. The score of a token is then the negated
+place of its merges. What is left is the order among pairs that make the same token and share a
+symbol (`▁▁` `▁` and `▁` `▁▁`): no text is known on which it shows. Added tokens are exempt, as they
+are cut out of the text. Of runs of spaces that are both (Gemma's), longer ones have earlier merges.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ class MergedModel:
 
 
 def find_source(requested: str, *, working_directory: Path) -> ExportSource:
-    """A run directory, `final_model`, a checkpoint, an adapter, a full model, or a base model's name.
+    """A run directory, `final_model`, a checkpoint, an adapter, a full model, or a model's name.
 
     Raises ModelError that says what was found instead, or that base and adapter do not fit.
     """

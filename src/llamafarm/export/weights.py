@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol, TypeGuard
 
 import numpy as np
+import numpy.typing as npt
 
 from llamafarm.errors import ModelError
 from llamafarm.export.contents import Floats
@@ -55,6 +56,14 @@ class StoredTensor:
     dtype: str
     shape: tuple[int, ...]
     offset: int
+
+
+class EncodedSource(WeightSource, Protocol):
+    """Tensors that are stored in one of ggml's types, and can be had as they are stored."""
+
+    def read_encoded(self, name: str, start: int, stop: int) -> npt.NDArray[np.uint8]:
+        """The bytes of rows start to stop."""
+        ...
 
 
 class StoredWeights:

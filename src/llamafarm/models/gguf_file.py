@@ -45,10 +45,13 @@ class GgufTensor:
 
 @dataclass(frozen=True, slots=True)
 class GgufFile:
-    """Header of a GGUF file; tensors are read on request."""
+    """Header of a GGUF file; tensors are read on request. types: of the metadata's values, as the
+    format names them (`uint32`, `string[]`).
+    """
 
     path: Path
     metadata: Mapping[str, Any]
+    types: Mapping[str, str]
     tensors: tuple[GgufTensor, ...]
 
     @property
@@ -126,7 +129,8 @@ def _parse(path: Path, data: mmap.mmap) -> GgufFile:
     reader.subject = "the number of tensors"
     tensor_count = reader.count(_SMALLEST_TENSOR)
     reader.subject = "the number of keys"
-    metadata = _read_metadata(reader, reader.count(_SMALLEST_KEY))
+    typed = _read_metadata(reader, reader.count(_SMALLEST_KEY))
+    metadata = {key: value for key, (_, value) in typed.items()}
     reader.subject = "the tensors"
     entries = [_read_tensor(reader, number) for number in range(tensor_count)]
     alignment = _alignment(metadata)
@@ -136,11 +140,13 @@ def _parse(path: Path, data: mmap.mmap) -> GgufFile:
         for name, shape, kind, offset in entries
     )
     _check_places(tensors, alignment, start, len(data))
-    return GgufFile(path, metadata, tensors)
+    types = {key: kind for key, (kind, _) in typed.items()}
+    return GgufFile(path, metadata, types, tensors)
 
 
-def _read_metadata(reader: HeaderReader, count: int) -> dict[str, Any]:
-    metadata: dict[str, Any] = {}
+def _read_metadata(reader: HeaderReader, count: int) -> dict[str, tuple[str, Any]]:
+    """Type and value by key."""
+    metadata: dict[str, tuple[str, Any]] = {}
     for number in range(count):
         reader.subject = f"the name of key {number + 1}"
         key = reader.text(_LONGEST_KEY)

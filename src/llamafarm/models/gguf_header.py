@@ -31,6 +31,21 @@ _SCALARS = {
     11: "q",
     12: "d",
 }
+_TYPE_NAMES = {
+    0: "uint8",
+    1: "int8",
+    2: "uint16",
+    3: "int16",
+    4: "uint32",
+    5: "int32",
+    6: "float32",
+    7: "bool",
+    _STRING: "string",
+    _ARRAY: "array",
+    10: "uint64",
+    11: "int64",
+    12: "float64",
+}
 _NUMBERS = {code: struct.Struct("<" + code) for code in _SCALARS.values()}
 # In the file: a string has its length before it, an array its type and its count.
 _SMALLEST = {
@@ -78,9 +93,15 @@ class HeaderReader:
         except UnicodeDecodeError:
             raise self.fault("a text that is not UTF-8") from None
 
-    def value(self) -> Any:
-        """A value with its type before it."""
-        return self._value(self.number("I"), 0)
+    def value(self) -> tuple[str, Any]:
+        """A value with its type before it, as the format names it: `uint32`, `string[]`, …"""
+        start = self.position
+        kind = self.number("I")
+        value = self._value(kind, 0)
+        if kind != _ARRAY:
+            return _TYPE_NAMES[kind], value
+        (item,) = _NUMBERS["I"].unpack_from(self._data, start + 4)
+        return f"{_TYPE_NAMES[item]}[]", value
 
     def fault(self, message: str) -> ValueError:
         """The message with what it is about, to be raised."""

@@ -8,6 +8,7 @@ loopback address only, behind a key that this process made up, and ends when thi
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 import secrets
@@ -25,6 +26,7 @@ from typing import IO, Any, Literal
 from llamafarm.errors import ModelError, RunError, UserError
 
 _LINES_KEPT = 12
+_ALL_TOKENS = 1 << 20
 _START_SECONDS = 600.0
 _ANSWER_SECONDS = 600.0
 # Added to a logit, it leaves the other tokens no chance.
@@ -160,19 +162,10 @@ class LlamaCpp:
     ) -> NextToken:
         """What the engine predicts after these tokens, and whether it would stop there.
 
-        likeliest: how many tokens to give. forced: let it say this token, to see whether it stops;
-        the log-probabilities are then of no use.
+        likeliest: how many tokens to give. forced: let it say this token, to see whether it stops.
         """
-        asked: dict[str, Any] = {
-            "prompt": list(token_ids),
-            "n_predict": 1,
-            "n_probs": likeliest,
-            "temperature": 0,
-            "cache_prompt": True,
-        }
-        if forced is not None:
-            asked["logit_bias"] = [[forced, _ALWAYS]]
-        answer = self._ask("/completion", asked)
+        said = self._plain_token if forced is None else forced
+        answer = self._forced(token_ids, said, likeliest)
         predicted = answer.get("completion_probabilities") or [{"top_logprobs": []}]
         return NextToken(
             {int(token["id"]): float(token["logprob"]) for token in predicted[0]["top_logprobs"]},
@@ -181,24 +174,33 @@ class LlamaCpp:
 
     def log_probability(self, token_ids: Sequence[int], token: int) -> tuple[float, bool]:
         """Natural logarithm of this token's probability after these tokens, and whether it is the
-        likeliest one.
-
-        The engine is made to say the token; the probability that it reports is the one from before
-        that. It computes in float32: what is too small for that counts as the smallest float32.
+        likeliest one. What is too small for float32 counts as the smallest float32.
         """
+        predicted = self._forced(token_ids, token, 1).get("completion_probabilities")
+        if predicted and predicted[0]["id"] == token:
+            value, top = predicted[0]["logprob"], predicted[0]["top_logprobs"][0]["id"]
+        else:
+            # A part of a character, of which the engine reports nothing: look it up among all.
+            everything = self.next_token(token_ids, likeliest=_ALL_TOKENS)
+            value, top = everything.log_probabilities[token], everything.top
+        return max(float(value), _LEAST_LOG_PROBABILITY), top == token
+
+    def _forced(self, token_ids: Sequence[int], token: int, likeliest: int) -> Any:
+        """Let the engine say this token. What it reports are the probabilities from before that."""
         asked = {
             "prompt": list(token_ids),
             "n_predict": 1,
-            "n_probs": 1,
+            "n_probs": likeliest,
             "temperature": 0,
             "cache_prompt": True,
             "logit_bias": [[token, _ALWAYS]],
         }
-        said = self._ask("/completion", asked)["completion_probabilities"][0]
-        if said["id"] != token:
-            raise RunError(f"llama.cpp said token {said['id']} instead of {token} in {self._file}")
-        log_probability = max(float(said["logprob"]), _LEAST_LOG_PROBABILITY)
-        return log_probability, said["top_logprobs"][0]["id"] == token
+        return self._ask("/completion", asked)
+
+    @functools.cached_property
+    def _plain_token(self) -> int:
+        """A whole character: of a part of one the engine reports nothing until the next token."""
+        return self.tokenize("a", add_special=False)[-1]
 
     def generate(
         self,

@@ -17,8 +17,7 @@ class ModelRecord:
     training (None: not at all); system_prompt: put before every conversation that had none;
     max_length: tokens a conversation could have; add_bos, end_token_id: how the rows that were
     trained on begin, and how their answers end (data/serving.py); stop_words: texts that end an
-    answer too, as the strategy says. Fields are None for models
-    made by other tools.
+    answer too, as the strategy says. Fields are None for models made by other tools.
     """
 
     base_requested: str | None = None

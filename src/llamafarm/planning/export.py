@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llamafarm.decision import Decision
+from llamafarm.decision import Decision, Source
 from llamafarm.errors import Problem
 from llamafarm.planning.explain import asked, is_written, problem, warning, whereabouts
 from llamafarm.planning.plan import ExportPlan
@@ -52,7 +52,7 @@ def choose_export(strategy: Strategy, output_dir: Path) -> tuple[ExportPlan | No
 def route_decision(route: ExportRoute) -> Decision:
     """How the trained model would become a GGUF file, whether that was asked for or not."""
     value = {"own": "possible", "llama.cpp": "by llama.cpp's converter", "none": "not possible"}
-    kind = "warning" if route.kind == "none" else "detected"
+    kind: Source = "warning" if route.kind == "none" else "detected"
     detail = f"{route.detail}; {route.hint}" if route.hint else route.detail
     return Decision("export.to_gguf", value[route.kind], kind, detail)
 

@@ -91,8 +91,9 @@ def resolve(
 
     A value that somebody wrote is never changed, except a precision that the device does not have.
     free_disk_bytes: where the run directory will be; measured_speed: FLOP/s of matrix products on
-    the device in the run's precision; route: how the model could be exported. Raises StrategyError with every problem, HardwareError for a
-    device that is not there, DataError for a training set without rows.
+    the device in the run's precision; route: how the model could be exported. Raises StrategyError
+    with every problem, HardwareError for a device that is not there, DataError for a training set
+    without rows.
     """
     if report.train.rows < 1:
         raise DataError("there is no row to train on")

@@ -18,7 +18,7 @@ from llamafarm.files import fsync_directory, remove_stale_stages, write_json_ato
 
 _LOCK = ".lock"
 _FILES = ("run.json", "strategy.yaml", "metrics.jsonl", "summary.json", "report.html", "README.md")
-_DIRECTORIES = ("checkpoints", "final_model", "logs", "plots")
+_DIRECTORIES = ("checkpoints", "final_model", "logs", "plots", "ollama", "gguf")
 
 
 @dataclass(frozen=True, slots=True)

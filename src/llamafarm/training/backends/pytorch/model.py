@@ -161,6 +161,7 @@ def _static_files(plan: TrainingPlan, base: Any, model: Any, tokenizer: Any) -> 
         base_quantization=None if plan.quantization is None else asdict(plan.quantization),
         add_bos=serving.add_bos,
         end_token_id=serving.end_token_id,
+        stop_words=plan.stop_words,
     )
     # The template that made the training rows, whatever the tokenizer came with.
     files["chat_template.jinja"] = plan.data.chat_template.encode()
