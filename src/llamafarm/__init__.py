@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llamafarm.api import (
+        ConvertRequest,
         TrainRequest,
         chat,
+        convert,
         datasplit,
         doctor,
         evaluate,
@@ -25,8 +27,10 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "ConvertRequest",
     "TrainRequest",
     "chat",
+    "convert",
     "datasplit",
     "doctor",
     "evaluate",

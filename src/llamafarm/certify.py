@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llamafarm.bundled import bundled_demos
 from llamafarm.data.rows import Conversation, Message
 from llamafarm.errors import DataError, LlamafarmError
 from llamafarm.export.convert import GgufPlan, Work
@@ -112,6 +113,28 @@ def trained_reference(
 
     on_work("loading the trained model", 0, 0)
     model, tokenizer = load_finished_model(source.directory)
+    rows, prompts = trained_rows(source, model, tokenizer, on_work=on_work, on_note=on_note)
+    if plan is None:
+        return Reference(rows, prompts, None)
+    weights = compare_weights(
+        file,
+        plan.tensors,
+        trained_weights(model),
+        differing_codes=tolerance_of(plan.file_type.name).differing_codes,
+        on_tensor=lambda number: on_work("comparing the weights", number, len(plan.tensors)),
+    )
+    return Reference(rows, prompts, weights)
+
+
+def trained_rows(
+    source: ExportSource,
+    model: Any,
+    tokenizer: Any,
+    *,
+    on_work: Work,
+    on_note: Callable[[str], None],
+) -> tuple[tuple[ReferenceRow, ...], str]:
+    """What the trained model, in transformers, predicts; and where the rows came from."""
     conversations, prompts = _conversations(source, model, tokenizer, on_note)
     rows: list[ReferenceRow] = []
     done = 0
@@ -121,16 +144,7 @@ def trained_reference(
         rows.append(row)
         done += len(row.answer_ids)
         on_work("asking the trained model", done, MAX_POSITIONS)
-    if plan is None:
-        return Reference(tuple(rows), prompts, None)
-    weights = compare_weights(
-        file,
-        plan.tensors,
-        trained_weights(model),
-        differing_codes=tolerance_of(plan.file_type.name).differing_codes,
-        on_tensor=lambda number: on_work("comparing the weights", number, len(plan.tensors)),
-    )
-    return Reference(tuple(rows), prompts, weights)
+    return tuple(rows), prompts
 
 
 def engine_reference(
@@ -181,7 +195,6 @@ def _rows_of_run(run: Path, tokenizer: Any) -> tuple[list[Conversation], str]:
     from llamafarm.data.prepare import Side, conversations_of
     from llamafarm.data.token_row import adds_bos
     from llamafarm.planning.resolve_data import resolve_data
-    from llamafarm.readiness import bundled_demos
     from llamafarm.strategy.loader import load_strategy
 
     strategy = load_strategy(run / "strategy.yaml", None, (), environ=os.environ)

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llamafarm import api
+from llamafarm.bundled import bundled_demos
 from llamafarm.errors import UserError
 from llamafarm.models.packaged import PACKAGED_MODEL_NAME
 from llamafarm.monitoring.events import Sink
-from llamafarm.readiness import bundled_demos
 
 if TYPE_CHECKING:
     from llamafarm.data.datasplit import SplitResult

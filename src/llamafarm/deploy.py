@@ -10,18 +10,31 @@ import hashlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from llamafarm.certify import certify_file, engine_versions
-from llamafarm.errors import GateRefused, Interrupted, ModelError, Problem, UserError
+from llamafarm.errors import (
+    GateRefused,
+    Interrupted,
+    ModelError,
+    Problem,
+    UserError,
+    count_of,
+)
 from llamafarm.export.convert import Work, write_safetensors
 from llamafarm.export.file_types import FileType, parse_file_type
 from llamafarm.export.k_quants import require_engine
 from llamafarm.export.modelfile import Modelfile, new_modelfile, parse_modelfile
 from llamafarm.export.names import gguf_file_name, model_name
-from llamafarm.export.ollama import OllamaOutcome, create_and_ask, find_server, lines_to_type
+from llamafarm.export.ollama import (
+    OllamaOutcome,
+    OllamaServer,
+    create_and_ask,
+    find_server,
+    lines_to_type,
+)
 from llamafarm.export.parity import Certificate, Ending, Layer
 from llamafarm.export.parity_report import certificate_json, certificate_line, render_certificate
 from llamafarm.export.readme import ReadmeFacts, readme
@@ -29,10 +42,11 @@ from llamafarm.export.request import DEFAULT_QUANTIZATION, ConvertRequest, Forma
 from llamafarm.export.safetensors_writer import model_nbytes
 from llamafarm.export.source import ExportSource, find_source, open_model
 from llamafarm.export.target import check_space, check_target, staged_target
-from llamafarm.files import to_json_bytes, write_bytes
+from llamafarm.files import to_json_bytes, write_bytes, write_bytes_atomic
 from llamafarm.hardware.probe import cpu_threads
 from llamafarm.models.gguf_file import read_gguf
 from llamafarm.models.llama_cpp import require_llama_cpp
+from llamafarm.models.record import RECORD_FILE, ModelRecord
 from llamafarm.planning.plan import ExportPlan
 from llamafarm.recipes import Recipe, Tools, end_ids, recipe_of_gguf, recipe_of_model
 
@@ -70,17 +84,15 @@ def convert(request: ConvertRequest, *, on_work: Work, on_note: Callable[[str], 
         check_target(request.target, gguf, overwrite=request.overwrite)
         wanted = None if request.quantization is None else _file_type(request.quantization)
         name = model_name(request.target, request.name)
-        with signals_stop():
-            return _make_gguf(request, name, recipe_of_gguf(gguf, name, wanted, tools), tools)
+        return _make_gguf(request, name, recipe_of_gguf(gguf, name, wanted, tools), tools)
     source = find_source(request.source, working_directory=Path.cwd())
     _check_whole(source.directory)
-    check_target(request.target, source.directory, overwrite=request.overwrite)
-    with signals_stop():
-        if request.format == "safetensors":
-            return _merge(request, source, on_work)
-        name = model_name(request.target, request.name)
-        file_type = _file_type(request.quantization or DEFAULT_QUANTIZATION)
-        return _make_gguf(request, name, recipe_of_model(source, name, file_type, tools), tools)
+    check_target(request.target, source.directory, base=source.base, overwrite=request.overwrite)
+    if request.format == "safetensors":
+        return _merge(request, source, on_work)
+    name = model_name(request.target, request.name)
+    file_type = _file_type(request.quantization or DEFAULT_QUANTIZATION)
+    return _make_gguf(request, name, recipe_of_model(source, name, file_type, tools), tools)
 
 
 def request_of(plan: ExportPlan, run: Path) -> ConvertRequest:
@@ -113,14 +125,23 @@ def _check_combination(request: ConvertRequest) -> None:
     if request.format == "safetensors":
         for flag, value in (("--quantization", request.quantization), ("--name", request.name)):
             if value is not None:
-                message = "has no effect on a safetensors directory, which keeps the base's type"
-                problems.append(Problem(message, where=flag))
+                problems.append(
+                    Problem(
+                        "names and types are of GGUF files; a safetensors directory has neither",
+                        where=flag,
+                        hint="leave it out, or choose --format ollama or gguf",
+                    )
+                )
     if request.format != "ollama" and request.system_prompt is not None:
-        message = "stands in a Modelfile, which only --format ollama writes"
-        problems.append(Problem(message, where="--system-prompt"))
+        problems.append(
+            Problem(
+                "stands in a Modelfile, which only --format ollama writes",
+                where="--system-prompt",
+                hint="leave it out, or choose --format ollama",
+            )
+        )
     if problems:
-        count = f"{len(problems)} problem{'' if len(problems) == 1 else 's'}"
-        raise UserError(f"the command line has {count}", problems)
+        raise UserError(f"the command line has {count_of(len(problems), 'problem')}", problems)
 
 
 def _check_whole(directory: Path) -> None:
@@ -139,8 +160,9 @@ def _merge(request: ConvertRequest, source: ExportSource, on_work: Work) -> Conv
     model = open_model(source)
     nbytes = model_nbytes(model.weights)
     check_space(request.target, nbytes)
-    with staged_target(request.target) as stage:
+    with signals_stop(), staged_target(request.target) as stage:
         write_safetensors(source, model, stage, on_work=on_work)
+        _write_record(stage, source.record)
     return Converted(request.target, request.format, request.target, "safetensors", nbytes)
 
 
@@ -160,7 +182,7 @@ def _file_type(name: str) -> FileType:
 def _make_gguf(request: ConvertRequest, name: str, recipe: Recipe, tools: Tools) -> Converted:
     if request.verify:
         require_llama_cpp()
-    check_space(request.target, recipe.nbytes)
+    check_space(request.target, recipe.nbytes, smaller="take a smaller type: --quantization q4_k_m")
     file_name = gguf_file_name(name, recipe.file_type)
     system = recipe.system if request.system_prompt is None else request.system_prompt
     modelfile = new_modelfile(
@@ -168,9 +190,10 @@ def _make_gguf(request: ConvertRequest, name: str, recipe: Recipe, tools: Tools)
     )
     modelfile_text = modelfile.render()
     certificate = None
-    with staged_target(request.target) as stage:
+    with signals_stop(), staged_target(request.target) as stage:
         file = stage / file_name
         recipe.write(file)
+        _write_record(stage, recipe.record)
         if request.format == "ollama":
             write_bytes(stage / "Modelfile", modelfile_text.encode("utf-8"))
         if request.verify:
@@ -189,11 +212,15 @@ def _make_gguf(request: ConvertRequest, name: str, recipe: Recipe, tools: Tools)
         )
         write_bytes(stage / "README.md", readme(facts).encode("utf-8"))
         nbytes = file.stat().st_size
-    outcome, lines = _serve(request, name, tools.on_work)
-    made = request.target / file_name
-    return Converted(
-        request.target, request.format, made, recipe.file_type, nbytes, certificate, outcome, lines
+    made = Converted(
+        request.target,
+        request.format,
+        request.target / file_name,
+        recipe.file_type,
+        nbytes,
+        certificate,
     )
+    return _serve(made, name, facts, tools.on_work) if request.format == "ollama" else made
 
 
 def certify_stage(
@@ -231,6 +258,15 @@ def _modelfile_layer(served: Modelfile, meant: Modelfile) -> Layer:
     return Layer("Modelfile", len(names), len(different), finding)
 
 
+def _write_record(directory: Path, record: ModelRecord) -> None:
+    """What training left beside the model, for whoever asks, measures or converts this one; no part
+    of it is quantised by bitsandbytes any more.
+    """
+    if record != ModelRecord():
+        record = replace(record, base_quantization=None)
+        write_bytes(directory / RECORD_FILE, record.to_bytes())
+
+
 def _require_passed(certificate: Certificate, name: str) -> None:
     if not certificate.passed:
         raise GateRefused(
@@ -253,18 +289,24 @@ def _write_certificate(stage: Path, file: Path, certificate: Certificate) -> Non
     write_bytes(stage / CERTIFICATE_FILE, to_json_bytes(values))
 
 
-def _serve(
-    request: ConvertRequest, name: str, on_work: Work
-) -> tuple[OllamaOutcome | None, tuple[str, ...]]:
+def _serve(made: Converted, name: str, facts: ReadmeFacts, on_work: Work) -> Converted:
     """Create the model in Ollama where a server answers; else the lines to type."""
-    if request.format != "ollama":
-        return None, ()
-    lines = lines_to_type(request.target, name)
+    made = replace(made, lines_to_type=lines_to_type(made.target, name))
     server = find_server()
     if server is None:
-        return None, lines
+        return made
     on_work(f"creating {name} in {server}", 0, 0)
-    return create_and_ask(server, request.target, name, _TEST_PROMPT), lines
+    outcome = create_and_ask(server, made.target, name, _TEST_PROMPT)
+    facts = replace(facts, ollama=_ollama_line(server, outcome))
+    write_bytes_atomic(made.target / "README.md", readme(facts).encode("utf-8"))
+    return replace(made, ollama=outcome)
+
+
+def _ollama_line(server: OllamaServer, outcome: OllamaOutcome) -> str:
+    """What was seen, for the README."""
+    template = "uses the template in it" if outcome.template_seen else "shows no other template"
+    end = "ended its answer itself" if outcome.stopped else "stopped at the length limit"
+    return f"Ollama {server.version} made the model, {template}, and {end}."
 
 
 @contextlib.contextmanager

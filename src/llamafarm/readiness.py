@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llamafarm.bundled import bundled_demos
 from llamafarm.decision import Decision
 from llamafarm.errors import LlamafarmError, Problem, UserError
 from llamafarm.monitoring.events import Event, MessageEvent
@@ -159,15 +160,6 @@ def problems_of(error: UserError) -> tuple[Problem, ...]:
     last = error.problems[-1]
     hint = last.hint or error.hint
     return (*error.problems[:-1], replace(last, hint=hint))
-
-
-def bundled_demos() -> Path | None:
-    """The demo strategies and data: inside the installed package, or `demos/` of the checkout."""
-    here = Path(__file__).resolve()
-    for candidate in (here.parent / "demos", here.parents[2] / "demos"):
-        if (candidate / "strategies.yaml").is_file():
-            return candidate
-    return None
 
 
 def output_dir(strategy: Strategy) -> Path:

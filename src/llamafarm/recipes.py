@@ -30,7 +30,7 @@ from llamafarm.export.safetensors_writer import model_nbytes
 from llamafarm.export.source import ExportSource, open_model
 from llamafarm.export.tolerances import Tolerance, tolerance_of
 from llamafarm.models.gguf_file import GgufFile
-from llamafarm.models.record import read_model_record
+from llamafarm.models.record import ModelRecord, read_model_record
 
 # What llama.cpp's converter writes itself; other types are encoded from its float32.
 _CONVERTER_TYPES = ("F32", "F16", "BF16", "Q8_0")
@@ -48,8 +48,8 @@ class Tools:
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """One GGUF file that can be written. nbytes: what the disk must have room for; system: the
-    prompt that was trained with; write: makes the file; reference: what the file at a path is
-    measured against.
+    prompt that was trained with; record: what training left beside the model; write: makes the
+    file; reference: what the file at a path is measured against.
     """
 
     file_type: str
@@ -61,6 +61,7 @@ class Recipe:
     stop_words: tuple[str, ...]
     bos_text: str
     end_token_id: int | None
+    record: ModelRecord
     write: Callable[[Path], None]
     reference: Callable[[Path], Reference]
 
@@ -90,6 +91,7 @@ def recipe_of_model(source: ExportSource, name: str, file_type: FileType, tools:
         stop_words=(*ends, *source.record.stop_words),
         bos_text=plan.bos_text,
         end_token_id=plan.serving.end_token_id,
+        record=source.record,
         write=lambda path: write_gguf_file(
             plan, path, threads=tools.threads, on_work=tools.on_work
         ),
@@ -106,8 +108,7 @@ def recipe_of_gguf(path: Path, name: str, file_type: FileType | None, tools: Too
     source = open_gguf(path, file_type)
     record = read_model_record(path.parent)
     end = next(iter(end_ids(source.file)), None)
-    tokens = source.file.metadata.get("tokenizer.ggml.tokens", ())
-    ends = () if end is None or not end < len(tokens) else (str(tokens[end]),)
+    ends = () if end is None else _token_text(source.file, end)
     return Recipe(
         file_type=source.type_name,
         # Nothing may change where every tensor is copied.
@@ -119,6 +120,7 @@ def recipe_of_gguf(path: Path, name: str, file_type: FileType | None, tools: Too
         stop_words=(*ends, *record.stop_words),
         bos_text="",
         end_token_id=end,
+        record=record,
         write=lambda target: _write_from_gguf(source, name, target, tools),
         reference=lambda _: engine_reference(
             path, record.system_prompt, end, threads=tools.threads, on_work=tools.on_work
@@ -162,6 +164,7 @@ def _recipe_of_converter(
         stop_words=(*ends, *source.record.stop_words),
         bos_text=tokenizer.bos_token or "",
         end_token_id=end,
+        record=source.record,
         write=write,
         reference=lambda path: trained_reference(
             source, path, None, on_work=tools.on_work, on_note=tools.on_note
@@ -181,6 +184,12 @@ def _write_from_gguf(source: GgufSource, name: str, target: Path, tools: Tools) 
         threads=tools.threads,
         on_bytes=lambda done: tools.on_work(f"writing {target.name}", min(done, total), total),
     )
+
+
+def _token_text(file: GgufFile, token: int) -> tuple[str, ...]:
+    """A token as the file's vocabulary has it; nothing where it is not in there."""
+    tokens = file.metadata.get("tokenizer.ggml.tokens")
+    return tuple(str(text) for text in tokens[token:][:1]) if isinstance(tokens, list) else ()
 
 
 def end_ids(file: GgufFile) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import ANY, Mock
 
@@ -16,7 +17,13 @@ from llamafarm.data.datasplit import SplitResult
 from llamafarm.decision import Decision
 from llamafarm.doctor import DoctorReport, Section
 from llamafarm.errors import Problem
-from llamafarm.evaluation.report import EvaluationReport, ModelScores, PairedRows, Sample
+from llamafarm.evaluation.report import (
+    ComparedModel,
+    EvaluationReport,
+    ModelScores,
+    PairedRows,
+    Sample,
+)
 from llamafarm.strategy.loader import StrategyEntry, StrategyFile
 
 from .conftest import Done
@@ -241,7 +248,9 @@ def test_generate_refuses_numbers_that_mean_nothing(
 def test_evaluate_shows_one_model(llamafarm: Run, fake_api: Fake) -> None:
     fake = fake_api("evaluate", EvaluationReport("run", "eval.jsonl", 30, 900, SCORES))
     assert llamafarm("evaluate", "run", "--dataset", "eval.jsonl").out == golden("evaluate.txt")
-    fake.assert_called_once_with("run", Path("eval.jsonl"), compare_base=False, sinks=ANY)
+    fake.assert_called_once_with(
+        "run", Path("eval.jsonl"), compare_base=False, compare=(), sinks=ANY
+    )
 
 
 def test_evaluate_shows_base_against_tuned(llamafarm: Run, fake_api: Fake) -> None:
@@ -250,6 +259,41 @@ def test_evaluate_shows_base_against_tuned(llamafarm: Run, fake_api: Fake) -> No
     done = llamafarm("evaluate", "run", "--dataset", "eval.jsonl", "--compare-base")
     assert done.out == golden("evaluate_compare_base.txt")
     assert fake.call_args.kwargs["compare_base"] is True
+
+
+def test_evaluate_puts_every_model_into_one_table(llamafarm: Run, fake_api: Fake) -> None:
+    worse = replace(SCORES, loss=1.9, perplexity=6.686, samples=BASE.samples)
+    export = ComparedModel("tuned-Q8_0", "t/tuned-Q8_0.gguf", 30, 900, SCORES, PairedRows(9, 9, 12))
+    small = ComparedModel("tuned-Q4_K_M", "t/q4.gguf", 30, 900, worse, PairedRows(28, 2, 0))
+    report = EvaluationReport(
+        "run",
+        "eval.jsonl",
+        30,
+        900,
+        SCORES,
+        BASE,
+        PairedRows(28, 1, 1),
+        compared=(export, small),
+        warnings=("row 3 was cut",),
+    )
+    fake = fake_api("evaluate", report)
+    argv = ["--compare-base", "--compare", "t/tuned-Q8_0.gguf", "--compare", "t/q4.gguf"]
+    done = llamafarm("evaluate", "run", "--dataset", "eval.jsonl", *argv)
+    assert done == Done(0, golden("evaluate_compare.txt"), "warning: row 3 was cut\n")
+    assert fake.call_args.kwargs["compare"] == ("t/tuned-Q8_0.gguf", "t/q4.gguf")
+    value = json.loads(llamafarm("evaluate", "run", "--dataset", "e", "--json").out)
+    assert [model["name"] for model in value["compared"]] == ["tuned-Q8_0", "tuned-Q4_K_M"]
+    assert value["compared"][1]["scores"]["loss"] == 1.9
+    assert value["compared"][1]["paired"] == {"better": 28, "worse": 2, "same": 0}
+
+
+def test_evaluate_names_a_file_by_its_name(llamafarm: Run, fake_api: Fake) -> None:
+    other = ComparedModel("b", "b.gguf", 30, 900, SCORES, PairedRows(0, 0, 30))
+    report = EvaluationReport("a.gguf", "e.jsonl", 30, 900, SCORES, name="a", compared=(other,))
+    fake_api("evaluate", report)
+    lines = llamafarm("evaluate", "a.gguf", "--dataset", "e.jsonl").out.splitlines()
+    assert lines[2].split() == ["a", "b"]
+    assert "  by loss, a is better than b on 0 rows, worse on 0, the same on 30" in lines
 
 
 def test_evaluate_for_a_program_has_whole_samples(llamafarm: Run, fake_api: Fake) -> None:

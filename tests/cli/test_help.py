@@ -26,7 +26,7 @@ FLAGS = {
     "info": "--strategy-file --json",
     "generate": "--max-new-tokens --temperature --json",
     "chat": "",
-    "evaluate": "--dataset --compare-base --json",
+    "evaluate": "--dataset --compare-base --compare --json",
     "schema": "",
     "doctor": "--json",
 }

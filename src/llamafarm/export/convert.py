@@ -93,7 +93,7 @@ def serving_of(source: ExportSource) -> Serving:
 def plan_gguf(
     source: ExportSource, name: str, file_type: FileType, serving: Serving, *, made_by: str
 ) -> GgufPlan:
-    """Everything but the bytes. Raises ModelError with all that keeps this model from being written.
+    """Everything but the bytes. Raises ModelError with all that keeps it from being written.
 
     name: of the model; serving: how its conversations begin and end; made_by: program and version.
     """

@@ -1,4 +1,4 @@
-"""What a GGUF file says in the engine: the given half of the certificate where there is no other."""
+"""What a GGUF file says in the engine: what another one is measured against that was made of it."""
 
 from __future__ import annotations
 

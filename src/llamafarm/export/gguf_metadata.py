@@ -85,7 +85,7 @@ def size_label(num_parameters: int) -> str:
     for unit, letter in _PARAMETERS:
         if num_parameters >= unit:
             number = num_parameters / unit
-            return f"{number:.1f}{letter}" if number < 10 else f"{number:.0f}{letter}"
+            return f"{number:.{0 if round(number) >= 10 else 1}f}{letter}"
     return str(num_parameters)
 
 

@@ -20,7 +20,13 @@ _TEMPLATE = "tokenizer.chat_template"
 _FILE_TYPE = "general.file_type"
 _NAME = "general.name"
 # Facts about the old file that a new one does not share.
-_DROPPED = ("general.architecture", "split.no", "split.count", "split.tensors.count")
+_DROPPED = (
+    "general.alignment",
+    "general.architecture",
+    "split.no",
+    "split.count",
+    "split.tensors.count",
+)
 
 
 class GgufWeights:
@@ -43,9 +49,9 @@ class GgufWeights:
     def read_encoded(self, name: str, start: int, stop: int) -> Bytes:
         """Rows start to stop as they are stored."""
         tensor = self._tensors[name]
-        row_bytes = tensor.num_bytes // tensor.shape[0]
-        count, offset = (stop - start) * row_bytes, tensor.offset + start * row_bytes
-        return np.fromfile(self._path, np.uint8, count, offset=offset)
+        # Of a tensor of one dimension a row is one value, of which a block holds many.
+        first, last = (tensor.num_bytes * row // tensor.shape[0] for row in (start, stop))
+        return np.fromfile(self._path, np.uint8, last - first, offset=tensor.offset + first)
 
     def read_rows(self, name: str, start: int, stop: int) -> Floats:
         """Rows start to stop, decoded. Raises ModelError for a format that `gguf` cannot decode."""
@@ -87,7 +93,7 @@ class GgufSource:
         return tuple(self._tensor(tensor, layers, tied) for tensor in self.file.tensors)
 
     def metadata(self, name: str) -> tuple[Metadatum, ...]:
-        """The old keys, with the new name, the new type and the template as every reader keeps it."""
+        """The old keys, with a new name and type, and the template as every reader keeps it."""
         kept = [
             Metadatum(key, self._value(key, value), self.file.types[key])
             for key, value in self.file.metadata.items()
@@ -116,6 +122,14 @@ def open_gguf(path: Path, wanted: FileType | None) -> GgufSource:
         raise ModelError(
             f"{path} is one part of a model that was split",
             hint="join the parts first: llama-gguf-split --merge FIRST_PART.gguf WHOLE.gguf",
+        )
+    odd = [tensor.name for tensor in file.tensors if not tensor.shape]
+    odd += [key for key, kind in file.types.items() if kind == "array[]"]
+    if odd or not file.architecture:
+        what = f"{shown(odd[0])} has no rows" if odd else "it names no architecture"
+        raise ModelError(
+            f"{path} is not a model that can be served: {what}",
+            hint="take a file that llama.cpp's own tools made",
         )
     return GgufSource(file, GgufWeights(file), wanted)
 

@@ -29,6 +29,8 @@ _A, _B, _B_BIAS = "lora_A.weight", "lora_B.weight", "lora_B.bias"
 _EMBEDDING_A, _EMBEDDING_B = "lora_embedding_A", "lora_embedding_B"
 _MAGNITUDE = "lora_magnitude_vector"
 _PARTS = (_A, _B, _B_BIAS, _EMBEDDING_A, _EMBEDDING_B, _MAGNITUDE)
+# OpenBLAS, numpy's own, starts threads for more than 2**18 multiplications.
+_TILE_ROWS, _TILE_PRODUCTS = 32, 1 << 18
 # Settings of PEFT that make more of an adapter than a matrix to add.
 _UNMERGEABLE = ("alora_invocation_tokens", "layer_replication", "target_parameters", "use_qalora")
 
@@ -72,6 +74,7 @@ class MergedWeights:
         if self._tied and not self.untied:
             self._changes.pop(HEAD, None)
         self._shapes = self._merged_shapes(directory)
+        self._dtypes = {name: base.dtypes[self._base_name(name)] for name in self._shapes}
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -81,7 +84,7 @@ class MergedWeights:
     @property
     def dtypes(self) -> Mapping[str, str]:
         """Stored type of the base's tensors: what a merged model is stored as too."""
-        return {name: self._base.dtypes[self._base_name(name)] for name in self._shapes}
+        return self._dtypes
 
     def read_rows(self, name: str, start: int, stop: int) -> Floats:
         """Merged rows, not rounded."""
@@ -105,8 +108,9 @@ class MergedWeights:
         """Rows of s B A; of its transpose for an embedding, and where fan_in_fan_out is set."""
         if change.embedding or self._transposed:
             a, b = self._all(change.a), self._all(change.b)
-            return change.scale * (a[:, start:stop].T @ b.T)
-        return change.scale * (self._adapter.read_rows(change.b, start, stop) @ self._all(change.a))
+            return _scaled_product(a[:, start:stop].T, b.T, change.scale)
+        rows = self._adapter.read_rows(change.b, start, stop)
+        return _scaled_product(rows, self._all(change.a), change.scale)
 
     def _all(self, name: str) -> Floats:
         return self._adapter.read_rows(name, 0, self._adapter.shapes[name][0])
@@ -162,6 +166,20 @@ class MergedWeights:
             found = (shapes[change.b][0], shapes[change.a][1])
         text = f"{_of(found)} in the adapter, {_of(shape)} in the base"
         return [] if found == shape else [Problem(text, path=target)]
+
+
+def _scaled_product(left: Floats, right: Floats, scale: float) -> Floats:
+    """scale (left right), in tiles: each stays in the core's cache, and is too small for BLAS to
+    start threads of its own, which would stand in the way of the writer's.
+    """
+    out = np.empty((len(left), right.shape[1]), np.float32)
+    columns = max(1, _TILE_PRODUCTS // (_TILE_ROWS * len(right)))
+    for row in range(0, out.shape[0], _TILE_ROWS):
+        for column in range(0, out.shape[1], columns):
+            tile = out[row : row + _TILE_ROWS, column : column + columns]
+            np.matmul(left[row : row + _TILE_ROWS], right[:, column : column + columns], out=tile)
+            tile *= np.float32(scale)
+    return out
 
 
 def _unties(changes: Mapping[str, _Change], settings: Mapping[str, Any]) -> bool:

@@ -9,7 +9,7 @@ fault in one names itself. The engine answers on the reference's tokens, whateve
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -57,6 +57,20 @@ class Layer:
     def passed(self) -> bool:
         """Whether nothing differs."""
         return not self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One position. margin: of the trained model's first token; kl, difference: of the engine's
+    prediction, see PredictionFigures; agrees: whether both name the same token; finding: what each
+    says, in words.
+    """
+
+    margin: float
+    kl: float
+    difference: float
+    agrees: bool
+    finding: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,31 +171,46 @@ def _predictions(
     tolerance: Tolerance,
     on_position: Callable[[int], None] | None,
 ) -> tuple[PredictionFigures, Layer]:
-    kls: list[float] = []
-    findings: list[str] = []
-    largest, decided, agreed, anywhere = 0.0, 0, 0, 0
+    compared: list[Compared] = []
+    for position in compared_positions(rows, engine):
+        compared.append(position)
+        if on_position is not None:
+            on_position(len(compared))
+    figures = prediction_figures(compared, tolerance)
+    findings = [c.finding for c in compared if c.margin > tolerance.margin and not c.agrees]
+    if figures.mean_kl > tolerance.mean_kl:
+        text = f"mean KL divergence {figures.mean_kl:.2g}, allowed {tolerance.mean_kl:.2g}"
+        findings = [f"{text}; {findings[0]}" if findings else text, *findings[1:]]
+    return figures, _layer("predictions", len(compared), findings)
+
+
+def compared_positions(rows: Sequence[ReferenceRow], engine: Engine) -> Iterator[Compared]:
+    """Every position of every answer; the engine is given the reference's tokens before it."""
     for row in rows:
         for i, expected in enumerate(row.predictions):
             served = engine.next_token(
                 [*row.prompt_ids, *row.answer_ids[:i]], likeliest=ENGINE_LIKELIEST
             ).log_probabilities
-            kls.append(kl_divergence(expected, served))
-            largest = max(largest, _difference(expected, served))
-            same = next(iter(served)) == expected.token_ids[0]
-            anywhere += same
-            if expected.margin > tolerance.margin:
-                decided += 1
-                agreed += same
-                if not same:
-                    findings.append(_other_token(row, i, expected, served))
-            if on_position is not None:
-                on_position(len(kls))
-    mean_kl = sum(kls) / len(kls) if kls else 0.0
-    figures = PredictionFigures(len(kls), mean_kl, largest, decided, agreed, anywhere)
-    if mean_kl > tolerance.mean_kl:
-        text = f"mean KL divergence {mean_kl:.2g}, allowed {tolerance.mean_kl:.2g}"
-        findings = [f"{text}; {findings[0]}" if findings else text, *findings[1:]]
-    return figures, _layer("predictions", len(kls), findings)
+            yield Compared(
+                expected.margin,
+                kl_divergence(expected, served),
+                _difference(expected, served),
+                next(iter(served)) == expected.token_ids[0],
+                _other_token(row, i, expected, served),
+            )
+
+
+def prediction_figures(compared: Sequence[Compared], tolerance: Tolerance) -> PredictionFigures:
+    """Over these positions; a position is decided where its margin exceeds the tolerance."""
+    decided = [c for c in compared if c.margin > tolerance.margin]
+    return PredictionFigures(
+        positions=len(compared),
+        mean_kl=sum(c.kl for c in compared) / max(len(compared), 1),
+        max_difference=max((c.difference for c in compared), default=0.0),
+        decided=len(decided),
+        agreed=sum(c.agrees for c in decided),
+        agreed_anywhere=sum(c.agrees for c in compared),
+    )
 
 
 def _end(rows: Sequence[ReferenceRow], engine: Engine, ending: Ending) -> Layer:

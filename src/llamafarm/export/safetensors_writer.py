@@ -10,6 +10,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from llamafarm.errors import ModelError
 from llamafarm.export.encodings import encode
 from llamafarm.export.weights import WeightSource, row_ranges
 from llamafarm.files import append_stream, to_json_bytes, write_bytes
@@ -24,7 +25,9 @@ def stored_type(dtype: str) -> str:
 
 
 def model_nbytes(weights: WeightSource) -> int:
-    """Size of the weights on disk, in bytes."""
+    """Size of the weights on disk, in bytes. Raises ModelError for a tensor of whole numbers, or of
+    a type that holds quantised weights.
+    """
     return sum(_nbytes(weights, name) for name in weights.shapes)
 
 
@@ -124,4 +127,10 @@ def _header(shard: _Shard, weights: WeightSource) -> bytes:
 
 
 def _nbytes(weights: WeightSource, name: str) -> int:
-    return prod(weights.shapes[name]) * _ITEM_BYTES[stored_type(weights.dtypes[name])]
+    size = _ITEM_BYTES.get(stored_type(weights.dtypes[name]))
+    if size is None:
+        raise ModelError(
+            f"{name} is stored as {weights.dtypes[name]}, which cannot be merged",
+            hint="F32, F16, BF16 and F64 weights are merged; take the model's original weights",
+        )
+    return prod(weights.shapes[name]) * size

@@ -10,6 +10,7 @@ from typing import Any
 
 from llamafarm.errors import ModelError
 from llamafarm.export.merge import MergedWeights
+from llamafarm.export.quantised import QuantisedBase
 from llamafarm.export.safetensors_writer import merged_config
 from llamafarm.export.weights import StoredWeights, WeightSource
 from llamafarm.models.config import read_json
@@ -88,6 +89,9 @@ def open_model(source: ExportSource) -> MergedModel:
     base: WeightSource = StoredWeights.of_model(source.base)
     if not source.is_adapter:
         return MergedModel(config, base)
+    quantization = source.record.base_quantization
+    if quantization is not None:
+        base = QuantisedBase(base, quantization, source.record.base_dtype or "float32")
     merged = MergedWeights(base, source.directory, config)
     return MergedModel(merged_config(config, merged.shapes, untied=merged.untied), merged)
 

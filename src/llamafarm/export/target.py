@@ -25,22 +25,41 @@ _OURS = re.compile(
 )
 
 
-def check_target(target: Path, source: Path, *, overwrite: bool) -> None:
+def check_target(target: Path, source: Path, *, base: Path | None = None, overwrite: bool) -> None:
     """Raises OutputError for a target that exists (without overwrite), that holds what `convert`
-    never wrote, or that is the source, lies in it, or holds it.
+    never wrote, or that is the source, lies in it, or holds it or its base.
     """
-    here, there = target.resolve(), source.resolve()
-    if here == there or here in there.parents or there in here.parents:
-        raise OutputError(
-            f"the target {target} and the source {source} lie in one another",
-            hint="name another directory: the source is never changed",
-        )
+    try:
+        here, there = target.resolve(), source.resolve()
+        if _holds(here, there) or _holds(there, here):
+            raise _lie_in_one_another(target, source)
+        if base is not None and _holds(here, base.resolve()):
+            raise _lie_in_one_another(target, base)
+        _check_place(target, overwrite)
+    except OSError as fault:
+        raise _storage_error(target, fault) from fault
+
+
+def _holds(outer: Path, inner: Path) -> bool:
+    return outer in (inner, *inner.parents)
+
+
+def _lie_in_one_another(target: Path, source: Path) -> OutputError:
+    return OutputError(
+        f"the target {target} and the source {source} lie in one another",
+        hint="name another directory: the source is never changed",
+    )
+
+
+def _check_place(target: Path, overwrite: bool) -> None:
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise OutputError(
             f"the target {target} is not a directory", hint="name a directory that is to be made"
         )
     found = sorted(path.name for path in target.iterdir()) if target.is_dir() else []
-    foreign = [name for name in found if not _OURS.fullmatch(name)]
+    # What a fully trained model consists of has the same names.
+    trained = target.name == "final_model" and (target.parent / "run.json").is_file()
+    foreign = [name for name in found if trained or not _OURS.fullmatch(name)]
     if foreign:
         raise OutputError(
             f"the target {target} holds what convert did not write: {', '.join(foreign[:5])}",
@@ -53,15 +72,17 @@ def check_target(target: Path, source: Path, *, overwrite: bool) -> None:
         )
 
 
-def check_space(target: Path, needed_bytes: int) -> None:
-    """Raises RunError where the disk has no room for what will be written."""
+def check_space(target: Path, needed_bytes: int, *, smaller: str = "") -> None:
+    """Raises RunError where the disk has no room for what will be written. smaller: a way to need
+    less.
+    """
     place = next(p for p in (target.absolute(), *target.absolute().parents) if p.exists())
     free = shutil.disk_usage(place).free
     if needed_bytes > free:
+        ways = ["free some space", "name a directory on another disk", *filter(None, [smaller])]
         raise RunError(
             f"{target} needs {needed_bytes / GIB:.2f} GiB, and {free / GIB:.2f} GiB are free there",
-            hint="free some space, name a directory on another disk, or take a smaller type: "
-            "--quantization q4_k_m",
+            hint=", or ".join([", ".join(ways[:-1]), ways[-1]]),
         )
 
 
@@ -82,4 +103,7 @@ def _storage_error(target: Path, fault: OSError) -> LlamafarmError:
             f"the disk is full: {target} could not be written, and nothing of it was kept",
             hint="free some space, or name a directory on another disk",
         )
-    return OutputError(f"{target} cannot be written: {fault.strerror or fault}")
+    return OutputError(
+        f"{target} cannot be written: {fault.strerror or fault}",
+        hint="name a directory that you may write to",
+    )

@@ -9,7 +9,7 @@ from the predictions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,21 +34,34 @@ def compare_weights(
     """trained: the merged weights by their names in transformers; differing_codes: the share of a
     tensor's bytes that may differ. Raises ModelError when the file cannot be read.
     """
+    findings: list[str] = []
+    for number, (name, share) in enumerate(differing_shares(file, tensors, trained), start=1):
+        if share is None:
+            findings.append(f"{name}: is missing, or of another shape")
+        elif share > differing_codes:
+            findings.append(f"{name}: {share:.1%} of its bytes are other weights'")
+        if on_tensor is not None:
+            on_tensor(number)
+    foreign = {tensor.name for tensor in read_gguf(file).tensors} - _names(tensors)
+    findings += [f"{name}: stands in the file only" for name in sorted(foreign)]
+    return Layer("weights", len(tensors), len(findings), findings[0] if findings else "")
+
+
+def differing_shares(
+    file: Path, tensors: Sequence[TypedTensor], trained: Mapping[str, Floats]
+) -> Iterator[tuple[str, float | None]]:
+    """Every tensor with the share of its bytes that are not the trained weights'; None where it is
+    missing, or of another shape.
+    """
     stored = {tensor.name: tensor for tensor in read_gguf(file).tensors}
     by_name = {language_model_name(name): weights for name, weights in trained.items()}
-    findings = [f"{name}: stands in the file only" for name in stored.keys() - _names(tensors)]
-    for number, tensor in enumerate(tensors, start=1):
+    for tensor in tensors:
         expected = _trained(tensor.plan, by_name)
         found = stored.get(tensor.plan.name)
         if found is None or found.shape != tensor.plan.shape or expected is None:
-            findings.append(f"{tensor.plan.name}: is missing, or of another shape")
+            yield tensor.plan.name, None
         else:
-            share = _differing(file, found, tensor, expected)
-            if share > differing_codes:
-                findings.append(f"{tensor.plan.name}: {share:.1%} of its bytes are other weights'")
-        if on_tensor is not None:
-            on_tensor(number)
-    return Layer("weights", len(tensors), len(findings), findings[0] if findings else "")
+            yield tensor.plan.name, _differing(file, found, tensor, expected)
 
 
 def _names(tensors: Sequence[TypedTensor]) -> set[str]:

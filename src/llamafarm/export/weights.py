@@ -27,7 +27,7 @@ from llamafarm.models.fingerprint import weight_files
 _LONGEST_HEADER = 100_000_000
 _ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 _NUMPY_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
-_VALUES_AT_ONCE = 1 << 20
+_VALUES_AT_ONCE = 1 << 17
 
 
 class WeightSource(Protocol):
@@ -71,6 +71,8 @@ class StoredWeights:
 
     def __init__(self, tensors: Mapping[str, StoredTensor]) -> None:
         self._tensors = dict(tensors)
+        self._shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        self._dtypes = {name: tensor.dtype for name, tensor in tensors.items()}
 
     @classmethod
     def of_model(cls, directory: Path) -> StoredWeights:
@@ -99,12 +101,12 @@ class StoredWeights:
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Shape of every tensor."""
-        return {name: tensor.shape for name, tensor in self._tensors.items()}
+        return self._shapes
 
     @property
     def dtypes(self) -> Mapping[str, str]:
         """Stored type of every tensor."""
-        return {name: tensor.dtype for name, tensor in self._tensors.items()}
+        return self._dtypes
 
     def read_rows(self, name: str, start: int, stop: int) -> Floats:
         """Rows start to stop as float32. Raises ModelError when the file ends before them."""
@@ -122,12 +124,13 @@ class StoredWeights:
 
 def row_ranges(shape: tuple[int, ...], together: int = 1) -> Iterator[tuple[int, int]]:
     """Starts and stops of parts that fit into the processor's cache, each of a multiple of
-    `together` rows but the last.
+    `together` rows but the last. A tensor without dimensions is one row.
     """
+    rows = shape[0] if shape else 1
     row = max(1, prod(shape[1:]))
     step = max(1, _VALUES_AT_ONCE // (row * together)) * together
-    for start in range(0, shape[0], step):
-        yield start, min(start + step, shape[0])
+    for start in range(0, rows, step):
+        yield start, min(start + step, rows)
 
 
 def read_header(file: Path) -> dict[str, StoredTensor]:
@@ -140,7 +143,14 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
         header = json.loads(_read(file, 8, length).decode("utf-8"))
         header.pop("__metadata__", None)
         return {name: _stored(file, 8 + length, size, entry) for name, entry in header.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, struct.error) as fault:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        struct.error,
+    ) as fault:
         raise ModelError(
             f"{file} is not a readable safetensors file ({fault})", hint="download it again"
         ) from fault

@@ -9,6 +9,7 @@ from llamafarm.errors import ModelError
 from llamafarm.models.config import read_json
 from llamafarm.models.directory import ADAPTER_CONFIG, check_model_directory
 from llamafarm.models.faults import model_faults
+from llamafarm.models.quantised_base import requantise_linear_layers
 from llamafarm.models.record import read_model_record
 from llamafarm.models.resolve import resolve_model
 from llamafarm.models.source import ModelSource
@@ -49,15 +50,19 @@ def load_finished_model(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """The model that `source` names (see find_model_directory), ready to be asked.
 
-    An adapter is put on the base it names. Raises ModelError when that base cannot be had, or holds
-    other weights than the adapter was trained on.
+    An adapter is put on the base it names, as that was while training: quantised, if it was. Raises
+    ModelError when that base cannot be had, or holds other weights than the adapter was trained on.
     """
     directory = find_model_directory(str(source))
     if not (directory / ADAPTER_CONFIG).is_file():
         check_model_directory(directory)
         return load_weights(directory, dtype, device), load_tokenizer(directory)
     base = base_of_adapter(directory).directory
-    model = _with_adapter(load_weights(base, dtype, device), directory, device)
+    weights = load_weights(base, dtype, device)
+    record = read_model_record(directory)
+    if record.base_quantization is not None:
+        requantise_linear_layers(weights, record.base_quantization, record.base_dtype or "float32")
+    model = _with_adapter(weights, directory, device)
     has_tokenizer = (directory / "tokenizer_config.json").is_file()
     return model, load_tokenizer(directory if has_tokenizer else base)
 
