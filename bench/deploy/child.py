@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,12 @@ def main() -> None:
     """A job: `what`, and the arguments of the function that does it."""
     job = json.loads(sys.stdin.read())
     what = job.pop("what")
-    done = {"floor": floor, "conversion": conversion, "memory": memory}[what](**job)
-    print(json.dumps(done))
+    jobs: dict[str, Callable[..., dict[str, Any]]] = {
+        "floor": floor,
+        "conversion": conversion,
+        "memory": memory,
+    }
+    print(json.dumps(jobs[what](**job)))
 
 
 def floor(inputs: list[str], target: str, nbytes: int) -> dict[str, Any]:
@@ -71,12 +76,11 @@ def conversion(source: str, target: str, kind: str) -> dict[str, Any]:
 
 def memory(arguments: list[str]) -> dict[str, Any]:
     """The command line in this process; then its peak."""
-    if arguments:
-        from llamafarm.cli.main import main as llamafarm
+    from llamafarm.cli.main import main as llamafarm
 
-        code = llamafarm(arguments)
-        if code:
-            raise SystemExit(code)
+    code = llamafarm(arguments)
+    if code:
+        raise SystemExit(code)
     heavy = sorted(set(_HEAVY) & set(sys.modules))
     return {"peak_bytes": peak_bytes(), "heavy_modules": heavy}
 
@@ -85,8 +89,12 @@ def peak_bytes() -> int:
     """The largest resident memory of this process so far. getrusage would give that of the process
     it was forked from, where it was larger.
     """
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    (line,) = (line for line in lines if line.startswith("VmHWM:"))
+    return peak_of(Path("/proc/self/status").read_text(encoding="ascii"))
+
+
+def peak_of(status: str) -> int:
+    """Bytes, from what the system says of a process."""
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) * 1024
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
 
+from bench.deploy.child import peak_of
 from bench.deploy.models import LARGE, MIDDLE, random_adapter, trained_adapter
 from bench.deploy.processes import ask_child, convert_arguments, remove
 from bench.deploy.results import MemoryRow
@@ -19,7 +22,7 @@ _ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 
 def measure_memory(directory: Path, on_row: Callable[[MemoryRow], None]) -> list[MemoryRow]:
     """Every kind of output for every model, each in a fresh process."""
-    interpreter = ask_child(directory, what="memory", arguments=[])["peak_bytes"]
+    interpreter = interpreter_peak_bytes()
     models = {"SmolLM2-135M": trained_adapter(directory)}
     models |= {size.name: random_adapter(directory, size) for size in (MIDDLE, LARGE)}
     rows = []
@@ -34,6 +37,13 @@ def measure_memory(directory: Path, on_row: Callable[[MemoryRow], None]) -> list
             rows.append(MemoryRow(name, kind, whole, largest, interpreter, peak, heavy))
             on_row(rows[-1])
     return rows
+
+
+def interpreter_peak_bytes() -> int:
+    """Of a Python process that imports nothing of its own."""
+    program = "print(open('/proc/self/status').read())"
+    command = [sys.executable, "-c", program]
+    return peak_of(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def stored_bytes(directory: Path) -> tuple[int, int]:

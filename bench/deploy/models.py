@@ -162,7 +162,7 @@ def tokenizer(directory: Path) -> Path:
 def _write_base(directory: Path, size: Llama) -> None:
     shards = list(shards_of(size.shapes()))
     names = [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
-    places = {}
+    places: dict[str, str] = {}
     for name, shard in zip(names, shards, strict=True):
         _write_safetensors(directory / name, shard, "BF16", scale=0.02)
         places |= dict.fromkeys(shard, name)

@@ -21,6 +21,7 @@ from llamafarm.export.tolerances import TOLERANCES, Tolerance
 from llamafarm.export.weight_check import differing_shares
 from llamafarm.models.llama_cpp import LlamaCpp
 
+# The language model of Gemma3ForConditionalGeneration is Gemma3ForCausalLM's.
 ARCHITECTURES = (
     "LlamaForCausalLM",
     "MistralForCausalLM",
@@ -28,11 +29,11 @@ ARCHITECTURES = (
     "Qwen3ForCausalLM",
     "Gemma2ForCausalLM",
     "Gemma3ForCausalLM",
-    "Gemma3ForConditionalGeneration",
     "Phi3ForCausalLM",
 )
 # K types are blocks of 256 values; narrower rows fall back to other types.
 _WIDE = {"hidden_size": 256, "intermediate_size": 512}
+_WIDE_TYPES = ("F16", "Q8_0", "Q4_K_M", "Q5_K_M", "Q6_K")
 _THREADS = 2
 
 
@@ -48,27 +49,25 @@ class Trained:
 
 def measure_parity(directory: Path, on_row: Callable[[ParityRow], None]) -> list[ParityRow]:
     """Every file type on the packaged model with an adapter trained for it, and on tiny random
-    models of every architecture; K types on somewhat wider ones too.
+    models of every architecture; some types on somewhat wider ones too.
     """
     rows = []
-    k_types = [file_type for file_type in FILE_TYPES.values() if file_type.needs_engine]
-    for name, source, file_types in _models(directory, [*FILE_TYPES.values()], k_types):
+    for name, source, file_types in _models(directory):
         trained = _trained(name, source)
         for file_type in file_types:
-            rows.append(parity_row(trained, file_type, directory))
+            rows.append(parity_row(trained, FILE_TYPES[file_type], directory))
             on_row(rows[-1])
     return rows
 
 
-def _models(
-    directory: Path, every: Sequence[FileType], k_types: Sequence[FileType]
-) -> Iterator[tuple[str, Path, Sequence[FileType]]]:
+def _models(directory: Path) -> Iterator[tuple[str, Path, Sequence[str]]]:
+    every = tuple(FILE_TYPES)
     yield "SmolLM2-135M", trained_adapter(directory), every
     for architecture in ARCHITECTURES:
         yield f"{architecture}, tiny", tiny_adapter(directory, architecture, "tiny"), every
     for architecture in ARCHITECTURES:
         made = tiny_adapter(directory, architecture, "wide", **_WIDE)
-        yield f"{architecture}, wide", made, k_types
+        yield f"{architecture}, wide", made, _WIDE_TYPES
 
 
 def parity_row(trained: Trained, file_type: FileType, directory: Path) -> ParityRow:
@@ -121,4 +120,3 @@ def _trained(name: str, directory: Path) -> Trained:
         source, model, tokenizer, on_work=lambda *_: None, on_note=lambda _: None
     )
     return Trained(name, source, rows, dict(trained_weights(model)))
-

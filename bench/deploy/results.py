@@ -91,7 +91,22 @@ class ParityRow:
     differing_codes: float
 
 
-_ROWS: Mapping[str, type] = {"speed": SpeedRow, "memory": MemoryRow, "parity": ParityRow}
+@dataclass(frozen=True, slots=True)
+class RoundingRow:
+    """One of ggml's tensor types. differing_codes: the share of bytes that differ where two merges
+    only round differently.
+    """
+
+    tensor_type: str
+    differing_codes: float
+
+
+_ROWS: Mapping[str, type] = {
+    "speed": SpeedRow,
+    "memory": MemoryRow,
+    "rounding": RoundingRow,
+    "parity": ParityRow,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.deploy.models import trained_adapter
 from bench.deploy.processes import (
@@ -70,7 +71,7 @@ def _job(kind: str, source: Path, directory: Path) -> Job:
     first = Job(kind, source, inputs, 0, directory)
     _run(first, "command")
     target = _target(first)
-    ask_child(directory, what="conversion", source=str(source), target=str(target), kind=kind)
+    ask_child(directory, what="conversion", **_arguments(first, "conversion"))
     written = [path for path in target.rglob("*") if path.is_file()] or [target]
     nbytes = sum(path.stat().st_size for path in written)
     remove(target)
@@ -84,15 +85,18 @@ def _run(job: Job, what: str) -> SpeedRun:
     if what == "command":
         arguments = convert_arguments(job.source, target, job.kind)
         seconds = command_seconds(job.directory, arguments)
-    elif what == "conversion":
-        given = {"source": str(job.source), "target": str(target), "kind": job.kind}
-        seconds = ask_child(job.directory, what=what, **given)["seconds"]
     else:
-        inputs = [str(file) for file in job.inputs]
-        given = {"inputs": inputs, "target": str(target), "nbytes": job.output_bytes}
-        seconds = ask_child(job.directory, what=what, **given)["seconds"]
+        seconds = ask_child(job.directory, what=what, **_arguments(job, what))["seconds"]
     remove(target)
     return SpeedRun(what, seconds, load)
+
+
+def _arguments(job: Job, what: str) -> dict[str, Any]:
+    target = str(_target(job))
+    if what == "conversion":
+        return {"source": str(job.source), "target": target, "kind": job.kind}
+    inputs = [str(file) for file in job.inputs]
+    return {"inputs": inputs, "target": target, "nbytes": job.output_bytes}
 
 
 def _target(job: Job) -> Path:

@@ -41,7 +41,7 @@ from llamafarm.export.readme import ReadmeFacts, readme
 from llamafarm.export.request import DEFAULT_QUANTIZATION, ConvertRequest, Format
 from llamafarm.export.safetensors_writer import model_nbytes
 from llamafarm.export.source import ExportSource, find_source, open_model
-from llamafarm.export.target import check_space, check_target, staged_target
+from llamafarm.export.target import check_target, make_room, staged_target
 from llamafarm.files import to_json_bytes, write_bytes, write_bytes_atomic
 from llamafarm.hardware.probe import cpu_threads
 from llamafarm.models.gguf_file import read_gguf
@@ -82,11 +82,12 @@ def convert(request: ConvertRequest, *, on_work: Work, on_note: Callable[[str], 
     gguf = _gguf_source(request)
     if gguf is not None:
         check_target(request.target, gguf, overwrite=request.overwrite)
+    if gguf is not None and request.format != "safetensors":
         wanted = None if request.quantization is None else _file_type(request.quantization)
         name = model_name(request.target, request.name)
         return _make_gguf(request, name, recipe_of_gguf(gguf, name, wanted, tools), tools)
     source = find_source(request.source, working_directory=Path.cwd())
-    _check_whole(source.directory)
+    _check_whole(source)
     check_target(request.target, source.directory, base=source.base, overwrite=request.overwrite)
     if request.format == "safetensors":
         return _merge(request, source, on_work)
@@ -144,11 +145,15 @@ def _check_combination(request: ConvertRequest) -> None:
         raise UserError(f"the command line has {count_of(len(problems), 'problem')}", problems)
 
 
-def _check_whole(directory: Path) -> None:
-    """A checkpoint says itself whether it is complete."""
+def _check_whole(source: ExportSource) -> None:
+    """A checkpoint says itself whether it is complete; without its manifest it is none."""
     from llamafarm.training.checkpoint import MANIFEST, verify_checkpoint
 
-    fault = verify_checkpoint(directory) if (directory / MANIFEST).is_file() else ""
+    directory = source.directory
+    of_a_run = source.run is not None and directory.parent.name == "checkpoints"
+    if not of_a_run and not (directory / MANIFEST).is_file():
+        return
+    fault = verify_checkpoint(directory)
     if fault:
         raise ModelError(
             f"{directory} cannot be used: {fault}",
@@ -159,7 +164,7 @@ def _check_whole(directory: Path) -> None:
 def _merge(request: ConvertRequest, source: ExportSource, on_work: Work) -> Converted:
     model = open_model(source)
     nbytes = model_nbytes(model.weights)
-    check_space(request.target, nbytes)
+    make_room(request.target, nbytes)
     with signals_stop(), staged_target(request.target) as stage:
         write_safetensors(source, model, stage, on_work=on_work)
         _write_record(stage, source.record)
@@ -167,10 +172,9 @@ def _merge(request: ConvertRequest, source: ExportSource, on_work: Work) -> Conv
 
 
 def _gguf_source(request: ConvertRequest) -> Path | None:
-    """The source, where it is a GGUF file that stays one."""
+    """The source, where it is a GGUF file."""
     path = Path(request.source).expanduser()
-    is_gguf = path.suffix.lower() == ".gguf" and path.is_file()
-    return path if is_gguf and request.format != "safetensors" else None
+    return path if path.suffix.lower() == ".gguf" and path.is_file() else None
 
 
 def _file_type(name: str) -> FileType:
@@ -182,7 +186,7 @@ def _file_type(name: str) -> FileType:
 def _make_gguf(request: ConvertRequest, name: str, recipe: Recipe, tools: Tools) -> Converted:
     if request.verify:
         require_llama_cpp()
-    check_space(request.target, recipe.nbytes, smaller="take a smaller type: --quantization q4_k_m")
+    make_room(request.target, recipe.nbytes, smaller="take a smaller type: --quantization q4_k_m")
     file_name = gguf_file_name(name, recipe.file_type)
     system = recipe.system if request.system_prompt is None else request.system_prompt
     modelfile = new_modelfile(

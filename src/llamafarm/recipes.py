@@ -189,7 +189,9 @@ def _write_from_gguf(source: GgufSource, name: str, target: Path, tools: Tools) 
 def _token_text(file: GgufFile, token: int) -> tuple[str, ...]:
     """A token as the file's vocabulary has it; nothing where it is not in there."""
     tokens = file.metadata.get("tokenizer.ggml.tokens")
-    return tuple(str(text) for text in tokens[token:][:1]) if isinstance(tokens, list) else ()
+    if not isinstance(tokens, list) or not 0 <= token < len(tokens):
+        return ()
+    return (str(tokens[token]),)
 
 
 def end_ids(file: GgufFile) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
 
-_DEPLOY = "comes with deployment: merging, GGUF, Ollama"
+_OLLAMA = "Ollama itself answers only where a server runs"
 _LLAMAFACTORY = "comes with the LLaMA-Factory fine-tuner"
 _PREPARE = "comes with the cleaning of raw data"
 _INSPECT = "`inspect` and its leakage gate come with the data report"
@@ -76,17 +76,17 @@ ROWS = (
     Row(
         "12-26",
         "the layers of the drawing, as packages",
-        later="the LLaMA-Factory fine-tuner and the Ollama converter",
+        later="the LLaMA-Factory fine-tuner",
     ),
     Row("17", "the LLaMA-Factory fine-tuner", open=_LLAMAFACTORY),
-    Row("18", "the Ollama converter", open=_DEPLOY),
+    Row("18", "the Ollama converter"),
     Row("23", "data in every usual format, faults with their line"),
     Row("24", "a split that is exact, repeatable, and keeps equal rows together"),
     Row("25", "metrics of a run on the console, in a file, in TensorBoard"),
     Row("32", "everything is configured in YAML; flags only override"),
     Row("33", "a strategy is used from any file"),
     Row("34", "a run records its configuration, versions and data"),
-    Row("35", "strategies are combined", later="`export` beside `components`: deployment"),
+    Row("35", "strategies are combined"),
     Row("36", "template, seed and split without code"),
     Row("39", "evaluation unless somebody switches it off"),
     Row("40", "90 to 10, seed 42"),
@@ -144,8 +144,8 @@ ROWS = (
     Row("136", "evaluation loss every so many steps"),
     Row("137", "a new best, when it is found"),
     Row("138", "the summary at the end, on screen and in a file"),
-    Row("143", "`convert` to Ollama", open=_DEPLOY),
-    Row("146", "`ollama run`", open=_DEPLOY),
+    Row("143", "`convert` to Ollama"),
+    Row("146", "`ollama run`", later=_OLLAMA),
     Row("155", "the table's row for 1B", later=_RECOMMEND),
     Row("156", "the table's row for 3B", later=_RECOMMEND),
     Row("157", "the table's row for 7B", later=_RECOMMEND),

@@ -53,6 +53,10 @@ my_strategy:
 SETUP = "uv run python cli.py setup strategies.yaml --strategy my_strategy --verify-only"
 # Line 130.
 TRAIN = "uv run python cli.py train --strategy my_strategy --strategy-file strategies.yaml"
+# Line 143.
+CONVERT = "uv run python cli.py convert ./fine_tuned_models/output ./my-model --format ollama"
+# Line 146.
+TEST_PROMPT = "Test prompt"
 # Lines 155-158.
 SIZE_TABLE = """\
 | 1B | 4GB | 8GB | 4-8 | 1-2 |

@@ -18,7 +18,7 @@ FLAGS = {
     "train": (
         "--strategy --strategy-file --train-dataset --eval-dataset --dataset --base-model --output "
         "--epochs --batch-size --learning-rate --eval-percent --set --resume --resume-anyway "
-        "--overwrite --skip-bad-rows --json"
+        "--overwrite --skip-bad-rows --export --json"
     ),
     "setup": "--strategy --verify-only --json",
     "datasplit": "--eval-percent --seed --output-dir --skip-bad-rows --json",
@@ -27,6 +27,7 @@ FLAGS = {
     "generate": "--max-new-tokens --temperature --json",
     "chat": "",
     "evaluate": "--dataset --compare-base --compare --json",
+    "convert": "--format --quantization --name --system-prompt --overwrite --no-verify --json",
     "schema": "",
     "doctor": "--json",
 }

@@ -15,7 +15,7 @@ from llamafarm.errors import ModelError
 from llamafarm.models.gguf_file import read_gguf
 from tests.models.gguf_files import write_gguf
 
-MUTANTS = 4000
+MUTANTS = 2000
 # A header of 1 kB makes a few kB of values; a count that was believed would make gigabytes.
 MOST_MEMORY_BYTES = 1_000_000
 LARGEST = 2**64 - 1

@@ -8,9 +8,7 @@ import pytest
 
 from llamafarm.strategy.model import (
     DatasetSection,
-    Export,
     Monitoring,
-    PromptTemplate,
     Strategy,
     TrainingArgs,
 )
@@ -20,15 +18,6 @@ from tests.planning.building import plan_for, remarks
 @pytest.mark.parametrize(
     ("path", "parts"),
     [
-        ("export.to_ollama", {"export": Export(to_ollama=True)}),
-        ("export.to_gguf", {"export": Export(to_gguf=True)}),
-        ("export.quantization", {"export": Export(quantization="f16")}),
-        ("export.model_name", {"export": Export(model_name="m")}),
-        ("export.ollama_parameters", {"export": Export(ollama_parameters={"num_ctx": 1})}),
-        (
-            "prompt_template.stop_sequences",
-            {"prompt_template": PromptTemplate(stop_sequences=("x",))},
-        ),
         ("training_args.push_to_hub", {"training_args": TrainingArgs(push_to_hub=True)}),
         (
             "training_args.ddp_find_unused_parameters",

@@ -44,7 +44,7 @@ def command(
             "--quantization",
             metavar="TYPE",
             help="f32, f16, bf16, q8_0, q6_k, q5_k_m, q5_1, q5_0, q4_k_m, q4_1 or q4_0. "
-            "Left out: q8_0.",
+            "Left out: q8_0; a .gguf file keeps its own.",
         ),
     ] = None,
     name: Annotated[
@@ -68,7 +68,7 @@ def command(
     ] = False,
     json_output: Json = False,
 ) -> None:
-    """Make a trained model ready to run: merged, as GGUF, for Ollama; and prove it.
+    """Make a trained model ready for Ollama or llama.cpp, and prove it.
 
     The adapter is merged into its base. A GGUF file is then measured in llama.cpp against the
     trained model: rendered text, tokens, predictions, stopping, weights. A file that is not the
@@ -78,7 +78,7 @@ def command(
 
     if format_name not in FORMATS:
         message = f'expected one of {", ".join(FORMATS)} (got "{format_name}")'
-        hint = did_you_mean(format_name, FORMATS)
+        hint = did_you_mean(format_name.lower(), FORMATS)
         raise problems_error([Problem(message, where="--format", hint=hint)])
     request = api.ConvertRequest(
         source=source,

@@ -48,16 +48,19 @@ def _columns(report: EvaluationReport) -> dict[str, ModelScores]:
 
 
 def _table(columns: dict[str, ModelScores]) -> list[str]:
-    """A line a score."""
+    """A line a score; a model alone needs no head."""
     texts = {name: _texts(scores) for name, scores in columns.items()}
-    widths = {name: max(_COLUMN_WIDTH, len(name) + 2) for name in columns}
+    alone = len(columns) == 1
+    widths = {
+        name: _COLUMN_WIDTH if alone else max(_COLUMN_WIDTH, len(name) + 2) for name in columns
+    }
     head = f"  {'':<{_NAME_WIDTH}}" + "".join(f"{name:>{widths[name]}}" for name in columns)
     rows = [
         f"  {score:<{_NAME_WIDTH}}"
         + "".join(f"{texts[name].get(score, ''):>{widths[name]}}" for name in columns)
         for score in next(iter(texts.values()))
     ]
-    return [*([head] if len(columns) > 1 else []), *rows]
+    return rows if alone else [head, *rows]
 
 
 def _texts(scores: ModelScores) -> dict[str, str]:

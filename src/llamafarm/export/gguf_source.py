@@ -15,6 +15,7 @@ from llamafarm.export.file_types import FILE_TYPES, FileType, tensor_type
 from llamafarm.export.ggml_types import Bytes, decode, type_name_of
 from llamafarm.export.gguf_writer import TypedTensor
 from llamafarm.models.gguf_file import GgufFile, GgufTensor, read_gguf
+from llamafarm.models.gguf_header import shown
 
 _TEMPLATE = "tokenizer.chat_template"
 _FILE_TYPE = "general.file_type"
@@ -94,17 +95,20 @@ class GgufSource:
 
     def metadata(self, name: str) -> tuple[Metadatum, ...]:
         """The old keys, with a new name and type, and the template as every reader keeps it."""
+        own = [Metadatum(_NAME, name, "string")]
+        if self.wanted is not None:
+            own.append(Metadatum(_FILE_TYPE, self.wanted.number, "uint32"))
+        replaced = (*_DROPPED, *(datum.key for datum in own))
         kept = [
             Metadatum(key, self._value(key, value), self.file.types[key])
             for key, value in self.file.metadata.items()
-            if key not in (*_DROPPED, _NAME, _FILE_TYPE) and value != []
+            if key not in replaced and value != []
         ]
-        number = self.wanted.number if self.wanted else self.file.whole_number(_FILE_TYPE)
-        types = [] if number is None else [Metadatum(_FILE_TYPE, number, "uint32")]
-        return (Metadatum(_NAME, name, "string"), *types, *kept)
+        return (*own, *kept)
 
     def _value(self, key: str, value: MetadataValue) -> MetadataValue:
-        return embedded_template(str(value)) if key == _TEMPLATE else value
+        is_template = key == _TEMPLATE and isinstance(value, str)
+        return embedded_template(str(value)) if is_template else value
 
     def _tensor(self, tensor: GgufTensor, layers: int, tied: bool) -> TypedTensor:
         plan = TensorPlan(tensor.name, tensor.shape, source=tensor.name)
@@ -123,15 +127,24 @@ def open_gguf(path: Path, wanted: FileType | None) -> GgufSource:
             f"{path} is one part of a model that was split",
             hint="join the parts first: llama-gguf-split --merge FIRST_PART.gguf WHOLE.gguf",
         )
-    odd = [tensor.name for tensor in file.tensors if not tensor.shape]
-    odd += [key for key, kind in file.types.items() if kind == "array[]"]
-    if odd or not file.architecture:
-        what = f"{shown(odd[0])} has no rows" if odd else "it names no architecture"
+    fault = _fault(file)
+    if fault:
         raise ModelError(
-            f"{path} is not a model that can be served: {what}",
+            f"{path} is not a model that can be served: {fault}",
             hint="take a file that llama.cpp's own tools made",
         )
     return GgufSource(file, GgufWeights(file), wanted)
+
+
+def _fault(file: GgufFile) -> str:
+    """What the format allows and no engine serves; empty where there is nothing of it."""
+    if not file.architecture:
+        return "it names no architecture"
+    scalar = next((tensor.name for tensor in file.tensors if not tensor.shape), None)
+    if scalar is not None:
+        return f"tensor {shown(scalar)} has no rows"
+    nested = next((key for key, kind in file.types.items() if kind == "array[]"), None)
+    return "" if nested is None else f"key {shown(nested)} is an array of arrays"
 
 
 def _own_type(file: GgufFile) -> str:

@@ -178,7 +178,8 @@ def _predictions(
             on_position(len(compared))
     figures = prediction_figures(compared, tolerance)
     findings = [c.finding for c in compared if c.margin > tolerance.margin and not c.agrees]
-    if figures.mean_kl > tolerance.mean_kl:
+    # A mean that is no number is no proof.
+    if not figures.mean_kl <= tolerance.mean_kl:
         text = f"mean KL divergence {figures.mean_kl:.2g}, allowed {tolerance.mean_kl:.2g}"
         findings = [f"{text}; {findings[0]}" if findings else text, *findings[1:]]
     return figures, _layer("predictions", len(compared), findings)
@@ -219,10 +220,11 @@ def _end(rows: Sequence[ReferenceRow], engine: Engine, ending: Ending) -> Layer:
     if end is None:
         return _layer("end of an answer", 1, ["no token is trained to end an answer"])
     asked = rows[:_ENDS_ASKED]
-    findings = []
     if end not in ending.in_file:
         named = " and ".join(str(token) for token in ending.in_file) or "none"
-        findings.append(f"token {end} ends an answer in training; the file names {named}")
+        text = f"token {end} ends an answer in training; the file names {named}"
+        return _layer("end of an answer", len(asked), [text])
+    findings = []
     for row in asked:
         answer = row.answer_ids[:-1] if row.answer_ids[-1:] == (end,) else row.answer_ids
         said = engine.next_token([*row.prompt_ids, *answer], likeliest=1, forced=end)
@@ -246,7 +248,7 @@ def _stop_words(rows: Sequence[ReferenceRow], ending: Ending) -> list[Layer]:
         cut = next((row.source for row in rows if word in row.answer), None)
         if cut is not None:
             findings.append(f"{word!r} stands in the middle of the answer of {cut}")
-    return [_layer("stop words", len(served), findings)]
+    return [_layer("stop words", len(served | expected), findings)]
 
 
 def kl_divergence(expected: Prediction, served: Mapping[int, float]) -> float:

@@ -47,10 +47,12 @@ class ExportSource:
 
     @property
     def chat_template(self) -> str | None:
-        """The template that the model was trained with; None where it has none."""
+        """The template that the model was trained with; None where it has none. Raises ModelError
+        where it is no text.
+        """
         file = self.tokenizer / _TEMPLATE_FILE
         if file.is_file():
-            return file.read_text("utf-8")
+            return _text_of(file)
         config = self.tokenizer / _TOKENIZER_FILE
         return (
             _default_template(read_json(config).get("chat_template")) if config.is_file() else None
@@ -94,6 +96,16 @@ def open_model(source: ExportSource) -> MergedModel:
         base = QuantisedBase(base, quantization, source.record.base_dtype or "float32")
     merged = MergedWeights(base, source.directory, config)
     return MergedModel(merged_config(config, merged.shapes, untied=merged.untied), merged)
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text("utf-8")
+    except UnicodeDecodeError as fault:
+        raise ModelError(
+            f"{file} is not UTF-8 ({fault.reason} at byte {fault.start})",
+            hint="bring back the file as it was when the model was trained",
+        ) from fault
 
 
 def _default_template(value: object) -> str | None:

@@ -11,6 +11,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 from llamafarm.errors import LlamafarmError, OutputError, RunError, count_of
 from llamafarm.files import staged_directory
 from llamafarm.hardware.facts import GIB
@@ -72,10 +74,11 @@ def _check_place(target: Path, overwrite: bool) -> None:
         )
 
 
-def check_space(target: Path, needed_bytes: int, *, smaller: str = "") -> None:
+def make_room(target: Path, needed_bytes: int, *, smaller: str = "") -> None:
     """Raises RunError where the disk has no room for what will be written. smaller: a way to need
-    less.
+    less. What a killed conversion into this target left is removed first.
     """
+    _remove_left_overs(target)
     place = next(p for p in (target.absolute(), *target.absolute().parents) if p.exists())
     free = shutil.disk_usage(place).free
     if needed_bytes > free:
@@ -84,6 +87,15 @@ def check_space(target: Path, needed_bytes: int, *, smaller: str = "") -> None:
             f"{target} needs {needed_bytes / GIB:.2f} GiB, and {free / GIB:.2f} GiB are free there",
             hint=", or ".join([", ".join(ways[:-1]), ways[-1]]),
         )
+
+
+def _remove_left_overs(target: Path) -> None:
+    stage = re.compile(rf"\.tmp-{re.escape(target.name)}-(\d{{1,9}})")
+    beside = target.parent.iterdir() if target.parent.is_dir() else ()
+    for path in beside:
+        process = stage.fullmatch(path.name)
+        if process is not None and not psutil.pid_exists(int(process[1])):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ import numpy as np
 
 from llamafarm.export.contents import Floats, TensorPlan
 from llamafarm.export.encodings import encode
+from llamafarm.export.ggml_types import type_number
 from llamafarm.export.gguf_writer import TypedTensor
 from llamafarm.export.merge import EMBEDDING, HEAD, language_model_name
 from llamafarm.export.parity import Layer
@@ -37,7 +38,7 @@ def compare_weights(
     findings: list[str] = []
     for number, (name, share) in enumerate(differing_shares(file, tensors, trained), start=1):
         if share is None:
-            findings.append(f"{name}: is missing, or of another shape")
+            findings.append(f"{name}: is missing, or of another shape or type")
         elif share > differing_codes:
             findings.append(f"{name}: {share:.1%} of its bytes are other weights'")
         if on_tensor is not None:
@@ -51,17 +52,26 @@ def differing_shares(
     file: Path, tensors: Sequence[TypedTensor], trained: Mapping[str, Floats]
 ) -> Iterator[tuple[str, float | None]]:
     """Every tensor with the share of its bytes that are not the trained weights'; None where it is
-    missing, or of another shape.
+    missing, or of another shape or type.
     """
     stored = {tensor.name: tensor for tensor in read_gguf(file).tensors}
     by_name = {language_model_name(name): weights for name, weights in trained.items()}
     for tensor in tensors:
         expected = _trained(tensor.plan, by_name)
         found = stored.get(tensor.plan.name)
-        if found is None or found.shape != tensor.plan.shape or expected is None:
+        if found is None or expected is None or not _fit(found, tensor, expected):
             yield tensor.plan.name, None
         else:
             yield tensor.plan.name, _differing(file, found, tensor, expected)
+
+
+def _fit(found: GgufTensor, tensor: TypedTensor, expected: Floats) -> bool:
+    """Whether the two can be compared. A vocabulary may be padded in training and not in the
+    file.
+    """
+    shape, trained = tensor.plan.shape, expected.shape
+    enough = trained[0] >= shape[0] and trained[1:] == shape[1:]
+    return enough and (found.shape, found.ggml_type) == (shape, type_number(tensor.type_name))
 
 
 def _names(tensors: Sequence[TypedTensor]) -> set[str]:

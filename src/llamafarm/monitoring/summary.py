@@ -200,6 +200,7 @@ def _next_commands(run_dir: Path, command: str) -> list[str]:
     return [
         f"  {command} chat {source}",
         f"  {command} evaluate {source} --dataset FILE --compare-base",
+        f"  {command} convert {source} ./my-model --format ollama",
     ]
 
 

@@ -20,6 +20,7 @@ from llamafarm.monitoring.run_state import RunState
 
 _SECONDS_BETWEEN_PAINTS = 0.125
 _SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_BEFORE_AN_ETA = 1.0
 _BACK_AND_CLEAR = "\r\x1b[2K"
 
 
@@ -87,4 +88,6 @@ def work_line(event: WorkEvent, seconds: float) -> str:
         return event.what
     share = event.done / event.total
     line = f"{event.what}: {100 * share:.0f} %"
-    return f"{line}, eta {format_duration(seconds / share - seconds)}" if share else line
+    if seconds < _SECONDS_BEFORE_AN_ETA or not share:
+        return line
+    return f"{line}, eta {format_duration(seconds / share - seconds)}"
