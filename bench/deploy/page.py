@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.deploy.results import MemoryRow, ParityRow, Part, SpeedRow
 from bench.deploy.rule import Worst, worst_of
-from bench.report import BEGIN, END, GIB, QUIET_LOAD
+from bench.report import BEGIN, END, GIB
 
 SPEED_GOAL = 2.0
 _MB = 1e6
@@ -49,10 +49,9 @@ def _how(part: Part) -> str:
         f"({machine['capability']}), {machine['memory_bytes'] / GIB:.0f} GiB, {machine['system']};",
         f"{versions}. Command: `{part.command}`.",
     ]
-    if part.load > QUIET_LOAD:
-        sentences.append(
-            f"**The machine was not quiet**: its load average was up to {part.load:.1f}."
-        )
+    sentences.append(f"Load average, the bench's own work included: up to {part.load:.1f}.")
+    if part.load > machine["cores"]:
+        sentences.append("**The machine was not quiet.**")
     return " ".join(sentences)
 
 
@@ -65,6 +64,7 @@ def _speed(part: Part) -> list[str]:
         "reading and writing alone",
         "conversion",
         "ratio",
+        "ratio of the fastest runs",
         "whole command",
         "runs",
     )
@@ -76,6 +76,7 @@ def _speed(part: Part) -> list[str]:
             _seconds(row, "floor"),
             _seconds(row, "conversion"),
             f"{row.ratio:.2f} ×",
+            f"{row.ratio_of_fastest:.2f} ×",
             _seconds(row, "command"),
             str(sum(run.what == "floor" for run in row.runs)),
         )
@@ -91,7 +92,9 @@ def _seconds(row: SpeedRow, what: str) -> str:
 
 
 def _speed_verdict(rows: Sequence[SpeedRow]) -> str:
-    missed = [f"{row.kind} ({row.ratio:.2f} ×)" for row in rows if row.ratio > SPEED_GOAL]
+    """By the worse of both ratios."""
+    worse = {row.kind: max(row.ratio, row.ratio_of_fastest) for row in rows}
+    missed = [f"{kind} ({ratio:.2f} ×)" for kind, ratio in worse.items() if ratio > SPEED_GOAL]
     goal = f"The goal is {SPEED_GOAL:g} × the time of reading and writing alone"
     return f"{goal}: **missed** by {', '.join(missed)}." if missed else f"{goal}: reached by all."
 

@@ -41,6 +41,17 @@ class SpeedRow:
         """The conversion against the floor."""
         return self.seconds("conversion") / self.seconds("floor")
 
+    def fastest(self, what: str) -> float:
+        """Seconds of the run that was disturbed least."""
+        return min(run.seconds for run in self.runs if run.what == what)
+
+    @property
+    def ratio_of_fastest(self) -> float:
+        """The same, of the fastest run of each: a disk that is slow now and then flatters `ratio`,
+        because a conversion computes meanwhile.
+        """
+        return self.fastest("conversion") / self.fastest("floor")
+
 
 @dataclass(frozen=True, slots=True)
 class MemoryRow:

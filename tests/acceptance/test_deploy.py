@@ -76,6 +76,6 @@ def test_the_model_answers_from_the_file_and_stops(converted: tuple[Path, str]) 
 @pytest.mark.seed(18)
 def test_a_card_in_the_directory_names_base_and_licence(converted: tuple[Path, str]) -> None:
     card = (converted[0] / "my-model" / "README.md").read_text("utf-8")
-    assert f"base_model: {PACKAGED_MODEL_NAME}" in card
-    assert "license: apache-2.0" in card
+    assert f'base_model: "{PACKAGED_MODEL_NAME}"' in card
+    assert 'license: "apache-2.0"' in card
     assert "passed: the file against the trained model" in card

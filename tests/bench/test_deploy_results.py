@@ -16,6 +16,11 @@ def test_the_ratio_is_of_medians_not_of_single_runs() -> None:
     assert SPEED.ratio == 1.5
 
 
+def test_a_slow_run_does_not_count_in_the_ratio_of_the_fastest() -> None:
+    assert SPEED.fastest("floor") == 0.9
+    assert SPEED.ratio_of_fastest == 1.4 / 0.9
+
+
 def test_memory_is_counted_over_the_interpreters_own() -> None:
     assert MEMORY.over_interpreter == 80_000_000
 

@@ -32,8 +32,11 @@ def test_the_certificate_of_a_trained_run_passes(exported: Path) -> None:
 def test_base_best_and_export_stand_in_one_table(
     finished: Path, exported: Path, workplace: Path
 ) -> None:
+    """A few rows: this model answers each with as many words as it is let."""
+    lines = (workplace / "data.jsonl").read_text().splitlines()[:3]
+    (workplace / "few.jsonl").write_text("\n".join(lines) + "\n")
     file = str(next(exported.glob("*.gguf")))
-    done = run("evaluate", str(finished), "--dataset", "data.jsonl", "--compare-base",
+    done = run("evaluate", str(finished), "--dataset", "few.jsonl", "--compare-base",
                "--compare", file, "--json", cwd=workplace)  # fmt: skip
     report = json.loads(done.stdout)
     tuned, others = report["tuned"], report["compared"]

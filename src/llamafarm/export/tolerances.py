@@ -8,16 +8,16 @@ where two merges only round differently.
 
               KL         d         w         r
     F32       2.2e-07    0.0019    0         20 %
-    F16       3.3e-06    0.021     0.00087   0.04 %
+    F16       8.2e-06    0.033     0.0098    0.04 %
     BF16      0.00037    0.26      0.036     0.01 %
-    Q8_0      0.0040     0.72      0.29      0.04 %
+    Q8_0      0.0040     0.72      0.54      0.04 %
     Q4_0      0.26       5.4       2.6       0.04 %
     Q4_1      0.50       12        3.5       0.04 %
     Q5_0      0.055      3.0       1.0       0.04 %
     Q5_1      0.10       3.6       1.4       0.04 %
-    Q4_K_M    0.044      2.9       0.63      0.08 %
-    Q5_K_M    0.062      2.7       1.0       0.93 %
-    Q6_K      0.0085     0.90      0.51      0.08 %
+    Q4_K_M    0.044      3.7       2.5       0.08 %
+    Q5_K_M    0.062      2.8       1.5       0.93 %
+    Q6_K      0.0085     2.0       0.87      0.08 %
 
 The rule (bench/deploy/rule.py; a test compares): mean KL 3 KL; margin 2 d, and where d exceeds 1
 the larger of 2 w and d; codes 2 r; none below 3e-5, 0.05 and 1 %, which leave room for the
@@ -45,16 +45,16 @@ class Tolerance:
 
 TOLERANCES: Mapping[str, Tolerance] = {
     "F32": Tolerance(3e-5, 0.05, 0.41),
-    "F16": Tolerance(3e-5, 0.05, 0.01),
+    "F16": Tolerance(3e-5, 0.066, 0.01),
     "BF16": Tolerance(1.2e-3, 0.52, 0.01),
     "Q8_0": Tolerance(1.2e-2, 1.5, 0.01),
     "Q4_0": Tolerance(0.80, 5.5, 0.01),
     "Q4_1": Tolerance(1.6, 12.0, 0.01),
     "Q5_0": Tolerance(0.17, 3.0, 0.01),
     "Q5_1": Tolerance(0.31, 3.6, 0.01),
-    "Q4_K_M": Tolerance(0.14, 2.9, 0.01),
-    "Q5_K_M": Tolerance(0.19, 2.7, 0.019),
-    "Q6_K": Tolerance(2.6e-2, 1.8, 0.01),
+    "Q4_K_M": Tolerance(0.14, 5.0, 0.01),
+    "Q5_K_M": Tolerance(0.19, 3.1, 0.019),
+    "Q6_K": Tolerance(2.6e-2, 2.1, 0.01),
 }
 
 
