@@ -276,7 +276,8 @@ def _require_passed(certificate: Certificate, name: str) -> None:
         raise GateRefused(
             f"{name} is not the model that was trained; nothing was kept\n"
             + render_certificate(certificate),
-            hint="--no-verify makes it all the same; please report it: this should not happen",
+            hint="the layer that fails says why: docs/DEPLOYMENT.md; a finer type than this one is "
+            "`--quantization f16`; --no-verify makes the file all the same",
         )
 
 
