@@ -76,7 +76,8 @@ def find_source(requested: str, *, working_directory: Path) -> ExportSource:
     record = read_model_record(directory)
     if not (directory / ADAPTER_CONFIG).is_file():
         check_model_directory(directory)
-        base_name = record.base_name or ""
+        is_path = (working_directory / Path(requested).expanduser()).exists()
+        base_name = record.base_name or ("" if is_path else requested)
         return ExportSource(requested, directory, directory, False, base_name, directory, record)
     base = base_of_adapter(directory)
     has_tokenizer = (directory / _TOKENIZER_FILE).is_file()

@@ -190,22 +190,27 @@ class LlamaCpp:
             value, top = everything.log_probabilities[token], everything.top
         return max(float(value), _LEAST_LOG_PROBABILITY), top == token
 
-    def _forced(self, token_ids: Sequence[int], token: int, likeliest: int) -> Any:
-        """Let the engine say this token. What it reports are the probabilities from before that."""
+    def _forced(self, token_ids: Sequence[int], token: int | None, likeliest: int) -> Any:
+        """Let the engine say this token. What it reports are the probabilities from before that.
+
+        token None: whichever it says.
+        """
         asked = {
             "prompt": list(token_ids),
             "n_predict": 1,
             "n_probs": likeliest,
             "temperature": 0,
             "cache_prompt": True,
-            "logit_bias": [[token, _ALWAYS]],
+            "logit_bias": [] if token is None else [[token, _ALWAYS]],
         }
         return self._ask("/completion", asked)
 
     @functools.cached_property
-    def _plain_token(self) -> int:
-        """A whole character: of a part of one the engine reports nothing until the next token."""
-        return self.tokenize("a", add_special=False)[-1]
+    def _plain_token(self) -> int | None:
+        """A whole character: of a part of one the engine reports nothing until the next token.
+        None where the vocabulary has no letter a.
+        """
+        return next(iter(self.tokenize("a", add_special=False)[-1:]), None)
 
     def generate(
         self,
