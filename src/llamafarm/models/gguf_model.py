@@ -31,10 +31,10 @@ def gguf_model_directory(file: Path) -> Path:
     no room.
     """
     gguf = read_gguf(file)
-    if int(gguf.metadata.get("split.count", 1)) > 1:
+    parts = gguf.whole_number("split.count") or 1
+    if parts > 1:
         raise ModelError(
-            f"{file} is one part of a model that was split into {gguf.metadata['split.count']} "
-            "files",
+            f"{file} is one part of a model that was split into {parts} files",
             hint="join them first: llama-gguf-split --merge FIRST_PART.gguf WHOLE.gguf",
         )
     entry = cache_root() / "models" / f"gguf-{file_sha256(file)[:16]}" / f"v{_FORMAT_VERSION}"
