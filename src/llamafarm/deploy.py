@@ -18,6 +18,7 @@ from llamafarm.certify import certify_file, engine_versions
 from llamafarm.errors import (
     GateRefused,
     Interrupted,
+    LlamafarmError,
     ModelError,
     Problem,
     UserError,
@@ -301,7 +302,12 @@ def _serve(made: Converted, name: str, facts: ReadmeFacts, on_work: Work) -> Con
     if server is None:
         return made
     on_work(f"creating {name} in {server}", 0, 0)
-    outcome = create_and_ask(server, made.target, name, _TEST_PROMPT)
+    try:
+        outcome = create_and_ask(server, made.target, name, _TEST_PROMPT)
+    except LlamafarmError as fault:
+        proved = "" if made.certificate is None else ", and its certificate passed"
+        text = f"{made.target} is complete{proved}; Ollama did not take it: {fault.summary}"
+        raise type(fault)(text, fault.problems, hint=fault.hint) from fault
     facts = replace(facts, ollama=_ollama_line(server, outcome))
     write_bytes_atomic(made.target / "README.md", readme(facts).encode("utf-8"))
     return replace(made, ollama=outcome)

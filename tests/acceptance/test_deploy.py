@@ -78,4 +78,4 @@ def test_a_card_in_the_directory_names_base_and_licence(converted: tuple[Path, s
     card = (converted[0] / "my-model" / "README.md").read_text("utf-8")
     assert f'base_model: "{PACKAGED_MODEL_NAME}"' in card
     assert 'license: "apache-2.0"' in card
-    assert "passed: the file against the trained model" in card
+    assert "passed: the file in llama.cpp against what it was made from" in card

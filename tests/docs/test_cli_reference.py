@@ -114,6 +114,15 @@ def test_every_command_line_of_the_documentation_has_known_commands_and_flags() 
         assert unknown == set(), where
 
 
+def test_every_convert_line_of_the_documentation_parses() -> None:
+    """Arguments and values too: nothing is missing, and none is of another kind."""
+    calls = [(where, words) for where, (name, *words) in typed_commands() if name == "convert"]
+    assert len(calls) > 5
+    for where, words in calls:
+        context = parser_of("convert").make_context(where, words)
+        assert context.params["format_name"] in ("ollama", "gguf", "safetensors"), where
+
+
 def test_reference_gives_the_number_of_rows_that_evaluate_answers() -> None:
     section = sections(prose(REFERENCE))["evaluate"]
     assert f"the first {GENERATED_ROWS} rows are also answered in full" in section

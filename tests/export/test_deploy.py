@@ -239,3 +239,26 @@ def test_a_gguf_file_that_is_copied_passes_against_itself(converted: Any, traine
     assert values["mean_kl"] == pytest.approx(0, abs=1e-6)
     assert values["prompts"] == "general questions, against first-Q8_0.gguf"
     assert values["file"] == "out-Q8_0.gguf"
+
+
+def test_an_ollama_that_refuses_does_not_hide_that_the_directory_is_whole(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llamafarm import deploy
+    from llamafarm.errors import RunError
+    from llamafarm.export.ollama import OllamaServer
+    from llamafarm.export.request import ConvertRequest
+
+    def refuse(*_: object) -> None:
+        raise RunError("the server hung up", hint="start it again")
+
+    monkeypatch.setattr(deploy, "find_server", lambda: OllamaServer("http://here", "0.31.0"))
+    monkeypatch.setattr(deploy, "create_and_ask", refuse)
+    target = tmp_path / "out"
+    request = ConvertRequest(str(trained / "run"), target, "ollama", verify=False)
+    with pytest.raises(RunError) as refused:
+        deploy.convert(request, on_work=lambda *_: None, on_note=lambda _: None)
+    text = refused.value.render()
+    assert f"{target} is complete; Ollama did not take it: the server hung up" in text
+    assert "hint: start it again" in text
+    assert (target / "Modelfile").is_file()

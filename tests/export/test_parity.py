@@ -352,7 +352,7 @@ def test_the_report_for_a_person_shows_each_layer_with_its_first_difference() ->
 
 def test_the_line_for_a_readme_is_the_same_result() -> None:
     assert certificate_line(certificate(rows=ROWS[:1])) == (
-        "passed: the file against the trained model in transformers, over 3 answer positions: "
+        "passed: the file in llama.cpp against what it was made from, over 3 answer positions: "
         "mean KL divergence 0, the same next token in 3 of 3"
     )
     assert certificate_line(certificate(ending=Ending(None, ()))).startswith("refused: ")

@@ -47,8 +47,8 @@ def certificate_line(certificate: Certificate) -> str:
     """The result in one line, for a README."""
     figures = certificate.figures
     return (
-        f"{'passed' if certificate.passed else 'refused'}: the file against the trained model in "
-        f"transformers, over {count_of(figures.positions, 'answer position')}: "
+        f"{'passed' if certificate.passed else 'refused'}: the file in llama.cpp against what it "
+        f"was made from, over {count_of(figures.positions, 'answer position')}: "
         f"mean KL divergence {figures.mean_kl:.2g}, the same next token in "
         f"{figures.agreed_anywhere:,} of {figures.positions:,}"
     )
