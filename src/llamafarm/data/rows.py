@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,22 +24,48 @@ class RowRef:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call of a tool by the assistant. arguments: JSON values by name; id: empty if none."""
+
+    name: str
+    arguments: Mapping[str, object]
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One turn of a conversation.
 
     instruction, input: set where a row keeps the two apart (alpaca); content holds both then.
+    trained: whether an assistant's turn is learnt; name: of the tool whose answer this is.
     """
 
     role: Role
     content: str
     instruction: str = ""
     input: str = ""
+    trained: bool = True
+    tool_calls: tuple[ToolCall, ...] = ()
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A piece of text that goes to the model as it is; trained: whether its tokens are learnt."""
+
+    text: str
+    trained: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """A row to train on: messages, or a plain text (then every token of it is trained)."""
+    """A row to train on: messages; or a plain text, all of it trained; or pieces of text.
+
+    tools: descriptions of the tools that the assistant may call, as JSON objects.
+    """
 
     source: RowRef
     messages: tuple[Message, ...] = ()
     text: str = ""
+    segments: tuple[Segment, ...] = ()
+    tools: tuple[Mapping[str, object], ...] = ()
