@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from llamafarm.api import (
         ConvertRequest,
+        InspectRequest,
+        PrepareRequest,
         TrainRequest,
         chat,
         convert,
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
         evaluate,
         generate,
         info,
+        inspect,
         list_strategies,
+        prepare_data,
         schema,
         setup,
         train,
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ConvertRequest",
+    "InspectRequest",
+    "PrepareRequest",
     "TrainRequest",
     "chat",
     "convert",
@@ -36,7 +42,9 @@ __all__ = [
     "evaluate",
     "generate",
     "info",
+    "inspect",
     "list_strategies",
+    "prepare_data",
     "schema",
     "setup",
     "train",

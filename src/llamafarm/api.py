@@ -12,11 +12,19 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from llamafarm.bundled import bundled_demos
+from llamafarm.data.documents.request import PrepareRequest as PrepareRequest
 from llamafarm.decision import Decision
-from llamafarm.errors import Problem, StrategyError, UserError
+from llamafarm.errors import (
+    GateRefused,
+    LlamafarmError,
+    OutputError,
+    Problem,
+    StrategyError,
+    UserError,
+)
 from llamafarm.export.request import ConvertRequest as ConvertRequest
 from llamafarm.monitoring.events import (
     EvalProgressEvent,
@@ -28,17 +36,22 @@ from llamafarm.monitoring.events import (
     WorkEvent,
 )
 from llamafarm.readiness import (
+    Faults,
     NotPlannedError,
     notice_text,
     output_dir,
     plan_run,
     problems_of,
+    ready_data,
 )
 
 if TYPE_CHECKING:
     from llamafarm.data.datasplit import SplitResult
+    from llamafarm.data.documents.report import PrepareReport
+    from llamafarm.data.preview import MarkedRow
     from llamafarm.data.report import DataReport
     from llamafarm.data.rows import Message
+    from llamafarm.data.split import EvalPercent
     from llamafarm.deploy import Converted
     from llamafarm.doctor import DoctorReport
     from llamafarm.evaluation.generation import Generator
@@ -80,7 +93,7 @@ class TrainResult:
 @dataclass(frozen=True)
 class SetupReport:
     """Everything `train` would do short of training; what a problem kept from being found out is
-    None.
+    None. refused: the only problem is that a gate said no.
     """
 
     ok: bool
@@ -90,6 +103,30 @@ class SetupReport:
     forecast: Forecast | None
     data: DataReport | None
     hardware: Hardware | None
+    refused: bool = False
+
+
+@dataclass(frozen=True)
+class InspectRequest:
+    """What `inspect` was asked for. preview: rows to show as the model gets them."""
+
+    overrides: tuple[Override, ...]
+    strategy: str | None = None
+    strategy_file: Path | None = None
+    skip_bad_rows: bool = False
+    preview: int = 0
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What there is to know of a dataset before it is trained on. refused: what the leakage gate
+    says to it, None where it lets it pass.
+    """
+
+    report: DataReport
+    decisions: tuple[Decision, ...]
+    rows: tuple[MarkedRow, ...]
+    refused: GateRefused | None
 
 
 @dataclass(frozen=True)
@@ -171,7 +208,7 @@ def setup(
         return SetupReport(False, problems_of(error), (), (), None, None, None)
     if not verify_only:
         _install_missing(loaded, emit)
-    problems: list[UserError] = []
+    problems: list[LlamafarmError] = []
     try:
         planned = plan_run(
             loaded,
@@ -183,7 +220,14 @@ def setup(
     except NotPlannedError as not_planned:
         listed = tuple(p for error in problems for p in problems_of(error))
         return SetupReport(
-            False, listed, (), not_planned.decisions, None, not_planned.data, not_planned.hardware
+            False,
+            listed,
+            not_planned.data.warnings if not_planned.data else (),
+            not_planned.decisions,
+            None,
+            not_planned.data,
+            not_planned.hardware,
+            refused=all(isinstance(error, GateRefused) for error in problems),
         )
     plan, report = planned.plan, planned.data.report
     warnings = (*plan.warnings, *report.warnings)
@@ -198,20 +242,87 @@ def setup(
     )
 
 
+def prepare_data(request: PrepareRequest, sinks: Sequence[Sink] = ()) -> PrepareReport:
+    """Raw files to clean training rows in one JSONL file. Raises UserError."""
+    from llamafarm.data.documents.prepare import prepare_data as prepare
+
+    emit = _emitter(sinks)
+    return prepare(
+        request,
+        on_work=lambda what, done, total: emit(WorkEvent(what=what, done=done, total=total)),
+    )
+
+
+def inspect(request: InspectRequest, sinks: Sequence[Sink] = ()) -> Inspection:
+    """Read a dataset as `train` would, and say what is in it: what would be trained, what would
+    be left out or cut, and whether rows leak. Raises UserError with every fault.
+    """
+    from llamafarm.data.leakage import check_leakage
+    from llamafarm.data.preview import marked_rows
+
+    emit = _emitter(sinks)
+    strategy = _load_strategy(request.strategy, request.strategy_file, request.overrides)
+    faults = Faults()
+    ready = ready_data(
+        strategy,
+        skip_bad_rows=request.skip_bad_rows,
+        allow_download=True,
+        emit=emit,
+        faults=faults,
+    )
+    if ready.data is None:
+        raise faults.together()
+    refused = None
+    try:
+        check_leakage(ready.data.report.leakage, allowed=strategy.dataset.allow_leakage)
+    except GateRefused as refusal:
+        refused = refusal
+    rows = marked_rows(ready.data.train, ready.tokenizer, most=request.preview)
+    return Inspection(ready.data.report, ready.decisions, rows, refused)
+
+
+def write_data_page(
+    path: Path, title: str, facts: Sequence[tuple[str, str]], found: Inspection
+) -> None:
+    """An inspection as a web page. facts: label and text. Raises OutputError."""
+    from llamafarm.files import write_text_atomic
+    from llamafarm.monitoring.data_page import data_page
+
+    page = data_page(title, facts, found.report.warnings, found.rows)
+    try:
+        write_text_atomic(path, page)
+    except OSError as fault:
+        raise OutputError(f"{path} cannot be written: {fault.strerror or fault}") from fault
+
+
 def datasplit(
     input_path: Path,
     *,
-    eval_percent: float | Literal["auto"] = 10.0,
+    eval_percent: EvalPercent | None = None,
+    eval_rows: int | None = None,
+    test_percent: EvalPercent | None = None,
+    test_rows: int | None = None,
+    stable: bool = False,
+    group_by: str | None = None,
+    stratify_by: str | None = None,
     seed: int = 42,
     output_dir: Path | None = None,
     skip_bad_rows: bool = False,
 ) -> SplitResult:
-    """Split one file into STEM_train.jsonl and STEM_eval.jsonl, beside it unless said otherwise."""
+    """Split one file into STEM_train.jsonl, STEM_eval.jsonl and, if asked for, STEM_test.jsonl,
+    beside it unless said otherwise.
+    """
     from llamafarm.data.datasplit import datasplit as split
 
     return split(
         input_path,
         eval_percent=eval_percent,
+        eval_rows=eval_rows,
+        test_percent=test_percent,
+        test_rows=test_rows,
+        stable=stable,
+        group_by=group_by,
+        stratify_by=stratify_by,
         seed=seed,
         output_dir=output_dir,
         skip_bad_rows=skip_bad_rows,

@@ -1,4 +1,5 @@
-"""Everything before the first step: what `setup` reports and `train` then carries out.
+"""Everything before the first step: what `setup` reports and `train` then carries out, and the part
+of it that is about data, which `inspect` shows.
 
 Like api.py it puts rooms together and decides nothing itself. Faults of independent parts (device,
 model, data) are found together.
@@ -13,13 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from llamafarm.bundled import bundled_demos
 from llamafarm.decision import Decision
-from llamafarm.errors import LlamafarmError, Problem, UserError
-from llamafarm.monitoring.events import Event, MessageEvent
+from llamafarm.errors import GateRefused, LlamafarmError, Problem, UserError
+from llamafarm.monitoring.events import Event, MessageEvent, WorkEvent
 
 if TYPE_CHECKING:
     from llamafarm.data.report import DataReport
+    from llamafarm.data.request import DataRequest
     from llamafarm.data.tokenized import PreparedData
     from llamafarm.hardware.facts import Hardware
+    from llamafarm.models.shape import ModelShape
+    from llamafarm.models.source import ModelSource
     from llamafarm.planning.plan import TrainingPlan
     from llamafarm.strategy.model import Notice, Strategy
 
@@ -47,100 +51,143 @@ class NotPlannedError(Exception):
         self.decisions, self.data, self.hardware = decisions, data, hardware
 
 
+@dataclass(slots=True)
+class ReadyData:
+    """How far model and data of a strategy could be made ready; what a fault kept from it is
+    None.
+    """
+
+    source: ModelSource | None = None
+    shape: ModelShape | None = None
+    tokenizer: Any = None
+    request: DataRequest | None = None
+    decisions: tuple[Decision, ...] = ()
+    data: PreparedData | None = None
+
+
+def ready_data(
+    strategy: Strategy,
+    *,
+    skip_bad_rows: bool,
+    allow_download: bool,
+    emit: Callable[[Event], None],
+    faults: Faults,
+) -> ReadyData:
+    """The tokenizer and the rows made with it. Faults of independent parts go to `faults`."""
+    from llamafarm.data.prepare import prepare
+    from llamafarm.data.token_row import adds_bos
+    from llamafarm.models.resolve import resolve_model
+    from llamafarm.models.shape_reader import read_shape
+    from llamafarm.models.tokenizer import load_tokenizer
+    from llamafarm.planning.resolve_data import resolve_data
+
+    ready = ReadyData()
+    cwd = Path.cwd()
+    with faults:
+        origin = strategy.origin("base_model.id")
+        in_file = strategy.file if origin is not None and origin.kind == "strategy" else None
+        ready.source = resolve_model(
+            strategy.base_model,
+            working_directory=cwd,
+            strategy_file=in_file,
+            allow_download=allow_download,
+        )
+        if ready.source.notice:
+            emit(MessageEvent(level="notice", text=ready.source.notice))
+        ready.tokenizer = load_tokenizer(ready.source.directory)
+        ready.shape = read_shape(ready.source.directory)
+    with faults:
+        ready.request, ready.decisions = resolve_data(
+            strategy,
+            model_context=ready.shape.max_position_embeddings if ready.shape else 1 << 30,
+            tokenizer_template=getattr(ready.tokenizer, "chat_template", None),
+            working_directory=cwd,
+            bundled_data=bundled_demos(),
+            skip_bad_rows=skip_bad_rows,
+            tokenizer_adds_bos=ready.tokenizer is not None and adds_bos(ready.tokenizer),
+        )
+        if ready.tokenizer is not None:
+            ready.data = prepare(
+                ready.request,
+                ready.tokenizer,
+                work=lambda what, done, total: emit(WorkEvent(what=what, done=done, total=total)),
+            )
+    return ready
+
+
 def plan_run(
     strategy: Strategy,
     *,
     skip_bad_rows: bool,
     allow_download: bool,
     emit: Callable[[Event], None],
-    problems: list[UserError] | None = None,
+    problems: list[LlamafarmError] | None = None,
 ) -> Planned:
     """Everything before the first step. Faults of independent parts are found together.
 
     problems given: faults are put there and NotPlannedError is raised; left out: they are raised
-    as one error.
+    as one error. Raises GateRefused when training rows give evaluation rows away.
     """
-    from llamafarm.data.prepare import prepare
-    from llamafarm.data.token_row import adds_bos
+    from llamafarm.data.leakage import check_leakage
     from llamafarm.deploy import check_export
     from llamafarm.export.route import export_route
     from llamafarm.hardware.choose import choose_device
     from llamafarm.hardware.probe import bitsandbytes_available, free_disk_bytes, probe
-    from llamafarm.models.resolve import resolve_model
-    from llamafarm.models.shape_reader import read_shape
-    from llamafarm.models.tokenizer import load_tokenizer
     from llamafarm.planning.resolve import resolve
-    from llamafarm.planning.resolve_data import resolve_data
 
-    faults = _Faults()
-    cwd = Path.cwd()
+    faults = Faults()
     _tell_notices(strategy, emit)
     hardware = probe()
     with faults:
         choose_device(strategy.hardware.device, hardware, strategy.origin("hardware.device"))
-    source = shape = tokenizer = None
-    with faults:
-        origin = strategy.origin("base_model.id")
-        in_file = strategy.file if origin is not None and origin.kind == "strategy" else None
-        source = resolve_model(
-            strategy.base_model,
-            working_directory=cwd,
-            strategy_file=in_file,
-            allow_download=allow_download,
-        )
-        if source.notice:
-            emit(MessageEvent(level="notice", text=source.notice))
-        tokenizer = load_tokenizer(source.directory)
-        shape = read_shape(source.directory)
-    request = data = None
-    decisions: tuple[Decision, ...] = ()
-    with faults:
-        request, decisions = resolve_data(
-            strategy,
-            model_context=shape.max_position_embeddings if shape else 1 << 30,
-            tokenizer_template=getattr(tokenizer, "chat_template", None),
-            working_directory=cwd,
-            bundled_data=bundled_demos(),
-            skip_bad_rows=skip_bad_rows,
-            tokenizer_adds_bos=tokenizer is not None and adds_bos(tokenizer),
-        )
-        if tokenizer is not None:
-            data = prepare(request, tokenizer)
-    if not faults.found and source and shape and request and data:
+    ready = ready_data(
+        strategy,
+        skip_bad_rows=skip_bad_rows,
+        allow_download=allow_download,
+        emit=emit,
+        faults=faults,
+    )
+    if ready.data is not None:
         with faults:
-            route = export_route(source.directory)
+            check_leakage(ready.data.report.leakage, allowed=strategy.dataset.allow_leakage)
+    if not faults.found and ready.source and ready.shape and ready.request and ready.data:
+        with faults:
+            route = export_route(ready.source.directory)
             plan = resolve(
                 strategy,
                 hardware,
-                source,
-                shape,
-                request,
-                data.report,
-                data_decisions=decisions,
-                working_directory=cwd,
+                ready.source,
+                ready.shape,
+                ready.request,
+                ready.data.report,
+                data_decisions=ready.decisions,
+                working_directory=Path.cwd(),
                 bitsandbytes_available=bitsandbytes_available(),
                 free_disk_bytes=free_disk_bytes(output_dir(strategy)),
                 route=route,
             )
             if plan.export is not None:
                 check_export(plan.export)
-            return Planned(plan, data, tokenizer, hardware, strategy)
+            return Planned(plan, ready.data, ready.tokenizer, hardware, strategy)
     if problems is None:
         raise faults.together()
     problems += faults.found
-    raise NotPlannedError(decisions, data.report if data else None, hardware)
+    report = ready.data.report if ready.data else None
+    raise NotPlannedError(ready.decisions, report, hardware)
 
 
-class _Faults:
-    """Context manager, used again and again: collects the user's errors of independent parts."""
+class Faults:
+    """Context manager, used again and again: collects the user's errors of independent parts, and
+    what a gate refuses.
+    """
 
     def __init__(self) -> None:
-        self.found: list[UserError] = []
+        self.found: list[LlamafarmError] = []
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
-        if isinstance(error, UserError):
+        if isinstance(error, UserError | GateRefused):
             self.found.append(error)
             return True
         return False
@@ -153,7 +200,7 @@ class _Faults:
         return UserError(f"this run has {len(problems)} problems", problems)
 
 
-def problems_of(error: UserError) -> tuple[Problem, ...]:
+def problems_of(error: LlamafarmError) -> tuple[Problem, ...]:
     """The listed problems of an error, or the error itself as one."""
     if not error.problems:
         return (Problem(error.summary, hint=error.hint),)

@@ -11,9 +11,6 @@ from unittest.mock import ANY, Mock
 import pytest
 
 from llamafarm import api
-from llamafarm.cli.datasplit import SCRIPT_EXAMPLE, script
-from llamafarm.cli.main import run_function
-from llamafarm.data.datasplit import SplitResult
 from llamafarm.decision import Decision
 from llamafarm.doctor import DoctorReport, Section
 from llamafarm.errors import Problem
@@ -32,17 +29,6 @@ Run = Callable[..., Done]
 Fake = Callable[..., Mock]
 GOLDEN = Path(__file__).parents[1] / "golden" / "cli"
 
-SPLIT = SplitResult(
-    train_file=Path("data_train.jsonl"),
-    eval_file=Path("data_eval.jsonl"),
-    train_rows=1350,
-    eval_rows=150,
-    fraction=0.1,
-    seed=42,
-    dropped=(),
-    warnings=("150 rows is little",),
-    notices=("read as 10 %",),
-)
 STRATEGIES = StrategyFile(
     Path("strategies.yaml"),
     (
@@ -79,79 +65,6 @@ BASE = ModelScores(
 
 def golden(name: str) -> str:
     return (GOLDEN / name).read_text(encoding="utf-8")
-
-
-def test_datasplit_passes_on_what_was_typed(llamafarm: Run, fake_api: Fake) -> None:
-    fake = fake_api("datasplit", SPLIT)
-    llamafarm("datasplit", "d.jsonl", "--eval-percent", "15%", "--seed", "7", "--output-dir", "out")
-    fake.assert_called_once_with(
-        Path("d.jsonl"), eval_percent=15.0, seed=7, output_dir=Path("out"), skip_bad_rows=False
-    )
-
-
-def test_datasplit_left_alone_has_the_defaults_of_the_api(llamafarm: Run, fake_api: Fake) -> None:
-    import inspect
-
-    defaults = {
-        name: parameter.default
-        for name, parameter in inspect.signature(api.datasplit).parameters.items()
-        if name != "input_path"
-    }
-    fake = fake_api("datasplit", SPLIT)
-    llamafarm("datasplit", "d.jsonl")
-    fake.assert_called_once_with(Path("d.jsonl"), **defaults)
-
-
-def test_datasplit_may_choose_the_percentage_itself(llamafarm: Run, fake_api: Fake) -> None:
-    fake = fake_api("datasplit", SPLIT)
-    llamafarm("datasplit", "d.jsonl", "--eval-percent", "auto", "--skip-bad-rows")
-    assert fake.call_args.kwargs["eval_percent"] == "auto"
-    assert fake.call_args.kwargs["skip_bad_rows"] is True
-
-
-def test_datasplit_prints_both_files_and_warns_on_stderr(llamafarm: Run, fake_api: Fake) -> None:
-    fake_api("datasplit", SPLIT)
-    assert llamafarm("datasplit", "d.jsonl") == Done(
-        0,
-        "  train  1,350 rows  data_train.jsonl\n  eval   150 rows    data_eval.jsonl\n",
-        "notice: read as 10 %\nwarning: 150 rows is little\n",
-    )
-
-
-def test_datasplit_for_a_program_is_one_object(llamafarm: Run, fake_api: Fake) -> None:
-    fake_api("datasplit", SPLIT)
-    done = llamafarm("datasplit", "d.jsonl", "--json")
-    value = json.loads(done.out)
-    assert (value["train_file"], value["train_rows"]) == ("data_train.jsonl", 1350)
-    assert value["warnings"] == ["150 rows is little"]
-    assert done.err == ""
-
-
-@pytest.mark.parametrize(
-    ("argv", "text"),
-    [
-        (["--eval-percent", "ten"], '  --eval-percent  expected a percentage, or auto (got "ten")'),
-        (["--seed", "4.2"], '  --seed  expected a whole number (got "4.2")'),
-    ],
-)
-def test_a_flag_that_cannot_be_read_says_what_is_expected(
-    llamafarm: Run, argv: list[str], text: str
-) -> None:
-    done = llamafarm("datasplit", "d.jsonl", *argv)
-    assert done == Done(2, "", f"error: the command line has 1 problem\n{text}\n")
-
-
-def test_the_script_splits_as_the_command_does(
-    fake_api: Fake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fake = fake_api("datasplit", SPLIT)
-    argv = ["create_data_split.py", "--input", "d.jsonl", "--eval-percent", "10"]
-    monkeypatch.setattr("sys.argv", argv)
-    assert run_function(script, "create_data_split.py", SCRIPT_EXAMPLE) == 0
-    fake.assert_called_once_with(
-        Path("d.jsonl"), eval_percent=10.0, seed=42, output_dir=None, skip_bad_rows=False
-    )
-    assert "data_eval.jsonl" in capsys.readouterr().out
 
 
 def test_list_strategies_names_what_can_be_trained(llamafarm: Run, fake_api: Fake) -> None:

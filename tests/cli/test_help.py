@@ -21,7 +21,7 @@ FLAGS = {
         "--overwrite --skip-bad-rows --export --json"
     ),
     "setup": "--strategy --verify-only --json",
-    "datasplit": "--eval-percent --seed --output-dir --skip-bad-rows --json",
+    "datasplit": "--eval-percent --eval-rows --test-percent --test-rows --stable --group-by --stratify-by --seed --output-dir --skip-bad-rows --json",
     "list-strategies": "--strategy-file --json",
     "info": "--strategy-file --json",
     "generate": "--max-new-tokens --temperature --json",

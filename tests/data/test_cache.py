@@ -11,7 +11,9 @@ from llamafarm.data.cache import (
     ArrowRows,
     SideWriter,
     arrow_path,
+    arrow_paths,
     entry_key,
+    fingerprint_of,
     read_entry,
     write_manifest,
 )
@@ -43,16 +45,17 @@ def _row(line: int, ids: list[int]) -> TokenRow:
     )
 
 
+FILES = ["q.jsonl", "r.jsonl"]
 ROWS = [_row(line, list(range(line, 3 * line + 1))) for line in range(1, 40)]
 
 
 def _write(path: Path, batches: list[list[TokenRow]]) -> str:
-    writer = SideWriter(path)
+    writer = SideWriter(path, FILES)
     for batch in batches:
         writer.write(batch)
     writer.finish()
     writer.close()
-    return writer.fingerprint
+    return fingerprint_of(ArrowRows([path], FILES, ""))
 
 
 def _entry(folder: Path) -> Path:
@@ -64,7 +67,7 @@ def _entry(folder: Path) -> Path:
 
 def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
     entry = _entry(tmp_path)
-    rows = ArrowRows(arrow_path(entry, "train"), "r.jsonl", "")
+    rows = ArrowRows(arrow_paths(entry, "train"), FILES, "")
     assert len(rows) == len(ROWS)
     for i, row in enumerate(ROWS):
         assert rows.input_ids(i).dtype == np.int32
@@ -76,6 +79,14 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
     assert rows.trained_counts().tolist() == [int(row.trained.sum()) for row in ROWS]
 
 
+def test_rows_of_several_parts_are_one_list(tmp_path: Path) -> None:
+    for part, rows in enumerate((ROWS[:10], ROWS[10:11], ROWS[11:])):
+        _write(arrow_path(tmp_path, "train", part), [rows])
+    rows = ArrowRows(arrow_paths(tmp_path, "train"), FILES, "")
+    assert [rows.source(i) for i in range(len(rows))] == [row.source for row in ROWS]
+    assert rows.lengths().tolist() == [len(row.input_ids) for row in ROWS]
+
+
 def test_the_fingerprint_is_that_of_the_same_rows_in_memory(tmp_path: Path) -> None:
     one = _write(tmp_path / "one.arrow", [ROWS])
     many = _write(tmp_path / "many.arrow", [[row] for row in ROWS])
@@ -85,7 +96,7 @@ def test_the_fingerprint_is_that_of_the_same_rows_in_memory(tmp_path: Path) -> N
 
 def test_arrays_may_be_changed_without_changing_the_cache(tmp_path: Path) -> None:
     entry = _entry(tmp_path)
-    rows = ArrowRows(arrow_path(entry, "train"), "r.jsonl", "")
+    rows = ArrowRows(arrow_paths(entry, "train"), FILES, "")
     rows.input_ids(3)[:] = 0
     rows.trained(3)[:] = True
     assert rows.input_ids(3).tolist() == ROWS[3].input_ids.tolist()
@@ -94,13 +105,13 @@ def test_arrays_may_be_changed_without_changing_the_cache(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("row", [-1, 39, 10_000])
 def test_rows_beyond_the_end_are_an_index_error(row: int, tmp_path: Path) -> None:
-    rows = ArrowRows(arrow_path(_entry(tmp_path), "train"), "r.jsonl", "")
+    rows = ArrowRows(arrow_paths(_entry(tmp_path), "train"), FILES, "")
     with pytest.raises(IndexError):
         rows.input_ids(row)
 
 
 def test_rows_can_be_sent_to_another_process(tmp_path: Path) -> None:
-    rows = ArrowRows(arrow_path(_entry(tmp_path), "train"), "r.jsonl", "abc")
+    rows = ArrowRows(arrow_paths(_entry(tmp_path), "train"), FILES, "abc")
     again = pickle.loads(pickle.dumps(rows))
     assert again.fingerprint == "abc"
     assert again.input_ids(20).tolist() == ROWS[20].input_ids.tolist()
@@ -109,7 +120,7 @@ def test_rows_can_be_sent_to_another_process(tmp_path: Path) -> None:
 
 def test_a_side_without_rows_is_empty(tmp_path: Path) -> None:
     _write(tmp_path / "none.arrow", [])
-    rows = ArrowRows(tmp_path / "none.arrow", "r.jsonl", "")
+    rows = ArrowRows([tmp_path / "none.arrow"], FILES, "")
     assert len(rows) == 0
     assert rows.lengths().tolist() == [] and rows.trained_counts().tolist() == []
 
@@ -130,10 +141,12 @@ def test_an_entry_that_is_not_there_is_none(tmp_path: Path) -> None:
         lambda e: (e / "manifest.json").unlink(),
         lambda e: (e / "manifest.json").write_bytes(b""),
         lambda e: (e / "manifest.json").write_bytes(b'{"files": {}}'),
-        lambda e: (e / "train.arrow").unlink(),
-        lambda e: (e / "train.arrow").write_bytes((e / "train.arrow").read_bytes()[:-10]),
-        lambda e: (e / "train.arrow").write_bytes(
-            bytes([b ^ (i == 500) for i, b in enumerate((e / "train.arrow").read_bytes())])
+        lambda e: (e / "train-00000.arrow").unlink(),
+        lambda e: (e / "train-00000.arrow").write_bytes(
+            (e / "train-00000.arrow").read_bytes()[:-10]
+        ),
+        lambda e: (e / "train-00000.arrow").write_bytes(
+            bytes([b ^ (i == 500) for i, b in enumerate((e / "train-00000.arrow").read_bytes())])
         ),
     ],
     ids=["no manifest", "empty manifest", "wrong manifest", "no file", "cut file", "one bit"],

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamafarm.data.json_reader import describe, read_jsonl
+from llamafarm.data import encoding
+from llamafarm.data.json_reader import MAX_DEPTH, describe, read_jsonl, strict_json
 from llamafarm.data.readers import open_source
 from llamafarm.errors import DataError
 
@@ -66,6 +68,93 @@ def test_every_line_that_is_not_blank_is_a_record_or_a_fault(
     assert all(record.raw in content for record in good)
 
 
+_LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+_VALUES = st.recursive(
+    _LEAVES,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(_VALUES, st.booleans(), st.sampled_from([None, 2]), st.sampled_from(["", " ", "\t\r\n "]))
+def test_strict_json_reads_what_json_reads(
+    value: object, ascii_only: bool, indent: int | None, space: str
+) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except (UnicodeEncodeError, ValueError):
+        return
+    text = space + json.dumps(value, ensure_ascii=ascii_only, indent=indent) + space
+    assert strict_json(text) == json.loads(text)
+
+
+@given(st.text('{}[],:"\\\\ud8a9e-+.0 \n', max_size=30))
+def test_strict_json_refuses_whatever_json_refuses(text: str) -> None:
+    try:
+        json.loads(text)
+    except ValueError:
+        with pytest.raises(ValueError):
+            strict_json(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"a": 1, "b": 2, "a": 3}', 'the key "a" stands twice'),
+        ('{"x": [{"a": 1, "a": 1}]}', 'the key "a" stands twice'),
+        ('{"\\u0061": 1, "a": 2}', 'the key "a" stands twice'),
+        ('{"a": 1e400}', "the number 1e400 is too large"),
+        ('{"a": -1e999999999}', "the number -1e999999999 is too large"),
+        (f'{{"a": {"9" * 400}.0}}', "is too large"),
+        (f'{{"a": {"9" * 1_000_000}}}', "a number of 1,000,000 digits; at most 4,300"),
+        (f'{{"a": -{"9" * 5000}}}', "digits"),
+        ('{"a": {"b": ["x", "\\ud83d"]}}', "a.b[1] holds half of a character (\\ud83d"),
+        ('{"a": "\\ude00\\ud83d"}', "a holds half of a character (\\ude00"),
+        ('{"a": "\\\\ud83d\\ude00"}', "a holds half of a character (\\ude00"),
+        ('{"\\uD800": 1}', "a key holds half of a character (\\ud800"),
+        ("[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1), "more than 200 levels"),
+        ('{"a":' * 300 + "1" + "}" * 300, "more than 200 levels"),
+    ],
+)
+def test_what_other_readers_would_read_differently_is_refused(text: str, said: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        strict_json(text)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": "\\ud83d\\ude00 \\uD83D\\uDE00"}',
+        '{"a": "\\\\ud83d"}',
+        '{"a": 1e308, "b": 1e-400}',
+        f'{{"a": {"9" * 4300}}}',
+        "[" * MAX_DEPTH + "]" * MAX_DEPTH,
+        json.dumps({"a": ["[" * 300, {"b": "{" * 300}]}),
+        json.dumps([[i] for i in range(1000)]),
+    ],
+)
+def test_what_only_looks_wrong_is_read(text: str) -> None:
+    assert strict_json(text) == json.loads(text)
+
+
+def test_a_huge_object_with_a_key_twice_is_refused_in_linear_time() -> None:
+    pairs = [f'"k{i}": {i}' for i in range(200_000)]
+    with pytest.raises(ValueError, match='"k199999" stands twice'):
+        strict_json("{" + ", ".join([*pairs, pairs[-1]]) + "}")
+
+
+def test_a_line_that_is_too_long_is_a_bad_row_and_the_next_one_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoding, "MAX_LINE_BYTES", 100)
+    good, bad = _read(tmp_path, "r.jsonl", b"x" * 300 + b"\n" + ROW + b'\n{"b": "\xe4"}\n')
+    assert [r.source.line for r in good] == [2]
+    assert [b.source.line for b in bad] == [1, 3]
+    assert "a line of 301 bytes" in bad[0].reason
+    assert "(byte 318 of the file)" in bad[1].reason
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -88,6 +177,25 @@ def test_a_json_file_with_one_object_a_line_is_read_as_jsonl_and_says_so(tmp_pat
     assert source.kind == "jsonl"
     assert "read as JSONL" in source.notices[0]
     assert [item.source.line for item in source.items()] == [1, 3]
+
+
+def test_a_first_line_that_is_broken_does_not_make_a_jsonl_file_a_json_file(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "r.json"
+    path.write_bytes(b'{"a": NaN}\n' + ROW + b"\n")
+    good, bad = good_and_bad(open_source(path).items())
+    assert [r.source.line for r in good] == [2]
+    assert [b.source.line for b in bad] == [1]
+
+
+@pytest.mark.parametrize("content", [b'[\n{"a": 1},\n{"a": 2}\n]', b'{"x":\n[{}\n,{}\n]}', b"{}"])
+def test_a_json_value_over_several_lines_is_read_as_json(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    path.write_bytes(content)
+    source = open_source(path)
+    assert source.kind == "json"
+    assert good_and_bad(source.items())[1] == []
 
 
 def test_one_conversation_in_a_json_file_is_a_row_and_not_a_list_of_rows(tmp_path: Path) -> None:

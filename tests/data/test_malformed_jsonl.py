@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from llamafarm.data.read_conversations import read_conversations
 from llamafarm.data.readers import open_source
-from llamafarm.data.scan import Pipeline, scan
+from llamafarm.data.records import BadRow
+from llamafarm.data.scan import GoodRow, Pipeline
 from llamafarm.errors import DataError
 
 from .rows_on_disk import request_for
@@ -44,7 +46,21 @@ BROKEN_LINES: dict[str, tuple[bytes, str]] = {
     "null": (b"null", "found null"),
     "true": (b"true", "found true"),
     "a raw tab in a text": (b'{"question": "Why\t?", "answer": "B"}', "control character"),
-    "a NUL byte": (b'{"question": "Why\x00?", "answer": "B"}', "control character"),
+    "a NUL byte": (b'{"question": "Why\x00?", "answer": "B"}', "NUL byte"),
+    "NUL bytes after the row": (GOOD + b"\0" * 50, "NUL byte"),
+    "NUL bytes alone": (b"\0" * 5000, "NUL byte"),
+    "1e400": (b'{"question": "Q", "answer": "A", "x": 1e400}', "1e400 is too large"),
+    "a million digits": (b'{"x": ' + b"9" * 1_000_000 + b"}", "1,000,000 digits"),
+    "a million decimals": (b'{"question": 0.' + b"9" * 1_000_000 + b', "answer": "B"}', "a number"),
+    "10,000 levels": (b'{"x":' * 10_000 + b"1" + b"}" * 10_000, "too deep"),
+    "300 levels": (b'{"x":' * 300 + b"1" + b"}" * 300, "too deep"),
+    "half a surrogate pair in a key": (b'{"\\ud83d": 1, "answer": "B"}', "half of a character"),
+    "half of one in another field": (
+        b'{"question": "Q", "answer": "A", "x": ["\\ud83d"]}',
+        "x[0] holds half of a character",
+    ),
+    "a very long key twice": (b'{"' + b"k" * 90_000 + b'":1,"' + b"k" * 90_000 + b'":2}', "twice"),
+    "rows that end in CR": (GOOD + b"\r" + GOOD + b"\r" + GOOD, "tr '\\r' '\\n'"),
     "a raw escape": (b'{"question": "Why\x1b[0m?", "answer": "B"}', "control character"),
     "an unknown escape": (b'{"question": "C:\\data", "answer": "B"}', "escape"),
     "a short unicode escape": (b'{"question": "\\u12", "answer": "B"}', "escape"),
@@ -86,61 +102,68 @@ BROKEN_LINES: dict[str, tuple[bytes, str]] = {
         b'{"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}',
         "image_url",
     ),
-    "a tool": (b'{"messages": [{"role": "tool", "content": "4"}]}', "tool calls are not"),
+    "a tool": (b'{"messages": [{"role": "tool", "content": "4"}]}', "nothing to learn"),
     "a tool call": (
         b'{"messages": [{"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}]}',
-        "tool calls are not",
+        "messages[0].tool_calls[0].function",
     ),
     "sharegpt without value": (b'{"conversations": [{"from": "human"}]}', "conversations[0].value"),
-    "preferences": (b'{"prompt": "x", "chosen": "y", "rejected": "z"}', "preference rows"),
+    "an answer that is not wanted": (
+        b'{"prompt": "x", "completion": "y", "label": false}',
+        "undesirable",
+    ),
 }
 
 
-def _scan(path: Path, *, skip_bad_rows: bool = False) -> object:
-    request = request_for(path, skip_bad_rows=skip_bad_rows)
-    return scan(open_source(path), Pipeline.of(request), request, None)
+def _refusal(path: Path) -> DataError:
+    with pytest.raises(DataError) as caught:
+        read_conversations(request_for(path))
+    return caught.value
+
+
+def _between_good_rows(tmp_path: Path, line: bytes) -> Path:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(GOOD + b"\n" + line + b"\n" + GOOD + b"\n")
+    return path
 
 
 @pytest.mark.parametrize("name", BROKEN_LINES)
 def test_a_broken_line_is_named_by_file_and_line(name: str, tmp_path: Path) -> None:
     line, said = BROKEN_LINES[name]
-    path = tmp_path / "rows.jsonl"
-    path.write_bytes(GOOD + b"\n" + line + b"\n" + GOOD + b"\n")
-    with pytest.raises(DataError) as caught:
-        _scan(path)
-    text = caught.value.render()
+    path = _between_good_rows(tmp_path, line)
+    refusal = _refusal(path)
+    text = refusal.render()
     assert f"{path}:2" in text
     assert said in text
     assert ":1 " not in text and ":3 " not in text
-    assert caught.value.exit_code == 2
+    assert refusal.exit_code == 2
 
 
 @pytest.mark.parametrize("name", BROKEN_LINES)
-def test_a_broken_line_can_be_left_out_and_is_counted(name: str, tmp_path: Path) -> None:
-    line, _ = BROKEN_LINES[name]
-    path = tmp_path / "rows.jsonl"
-    path.write_bytes(GOOD + b"\n" + line + b"\n" + GOOD + b"\n")
-    found = _scan(path, skip_bad_rows=True)
-    assert found.lines == [1, 3]
-    assert [row.source.line for row in found.dropped] == [2]
-    assert found.dropped[0].reason
+def test_a_broken_line_stops_no_row_around_it(name: str, tmp_path: Path) -> None:
+    path = _between_good_rows(tmp_path, BROKEN_LINES[name][0])
+    pipeline = Pipeline.of(request_for(path))
+    rows = [pipeline.read(item) for item in open_source(path).items()]
+    assert [isinstance(row, GoodRow) for row in rows] == [True, False, True]
+    bad = rows[1]
+    assert isinstance(bad, BadRow)
+    assert bad.source.line == 2
+    assert 0 < len(bad.reason) < 500
 
 
 def test_all_faults_of_a_file_come_at_once(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b"\n".join(line for line, _ in list(BROKEN_LINES.values())[:12]))
-    with pytest.raises(DataError, match="12 problems"):
-        _scan(path)
+    assert "12 problems" in _refusal(path).summary
 
 
 def test_a_long_list_of_faults_is_cut_and_says_how_many_more(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b'{"question": "Why?"}\n' * 57)
-    with pytest.raises(DataError) as caught:
-        _scan(path)
-    assert "57 problems" in caught.value.summary
-    assert len(caught.value.problems) == 21
-    assert "37 more" in caught.value.problems[-1].message
+    refusal = _refusal(path)
+    assert "57 problems" in refusal.summary
+    assert len(refusal.problems) == 21
+    assert "37 more" in refusal.problems[-1].message
 
 
 @pytest.mark.parametrize(
@@ -154,7 +177,7 @@ def test_a_long_list_of_faults_is_cut_and_says_how_many_more(tmp_path: Path) -> 
         (GOOD.decode().encode("utf-16-le"), "iconv -f UTF-16LE"),
         (GOOD.decode().encode("utf-16-be"), "iconv -f UTF-16BE"),
         (b"\xff\xfe\0\0" + GOOD.decode().encode("utf-32-le"), "iconv -f UTF-32"),
-        (GOOD + b"\r" + GOOD, "Extra data"),
+        (GOOD + b"\r" + GOOD, "tr '\\r' '\\n'"),
         (b"[\n" + GOOD + b"\n]", "named .json"),
         (b'{\n "question": "Why?",\n "answer": "B"\n}', "belong in a JSON list"),
     ],
@@ -164,12 +187,11 @@ def test_a_file_that_is_wrong_as_a_whole_is_refused(
 ) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(content)
-    with pytest.raises(DataError) as caught:
-        _scan(path)
-    assert said in caught.value.render()
+    assert said in _refusal(path).render()
 
 
 def test_a_row_of_many_megabytes_is_read(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b'{"question": "Why?", "answer": "' + b"x" * 20_000_000 + b'"}\n')
-    assert _scan(path).lines == [1]
+    (row,) = read_conversations(request_for(path))
+    assert len(row.messages[1].content) == 20_000_000

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from itertools import groupby
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +17,8 @@ import pytest
 
 from llamafarm.data.mask import AnswerSpan, answer_spans, token_mask
 from llamafarm.data.preview import preview
-from llamafarm.data.rows import Conversation, Message, RowRef
+from llamafarm.data.rows import Message
 from llamafarm.data.templates import ChatTemplate
-from llamafarm.data.token_row import BatchResult, Limits, RowTokenizer
-from llamafarm.data.tokenized import ListRows
 
 from .chat_families import (
     CONVERSATIONS,
@@ -29,7 +27,10 @@ from .chat_families import (
     SINGLE,
     THINKING,
     Family,
+    encode,
     family_tokenizer,
+    rows_of,
+    trained_texts,
 )
 
 if TYPE_CHECKING:
@@ -49,29 +50,10 @@ def tokenizer(family: Family, smollm2_tokenizer_dir: Path) -> PreTrainedTokenize
     return family_tokenizer(family, smollm2_tokenizer_dir)
 
 
-def _encode(
-    family: Family, tokenizer: Any, messages: Sequence[Message], max_length: int = 512
-) -> BatchResult:
-    template = ChatTemplate.for_tokenizer(family.template, tokenizer)
-    rows = RowTokenizer(tokenizer, template, Limits(max_length))
-    return rows.encode([Conversation(RowRef("r.jsonl", 1), tuple(messages))])
-
-
-def _rows(result: BatchResult) -> ListRows:
-    assert not result.bad and not result.dropped
-    return ListRows([(row.input_ids.tolist(), row.trained.tolist()) for _, row in result.rows])
-
-
-def _trained_texts(rows: ListRows, tokenizer: Any) -> list[str]:
-    pairs = zip(rows.input_ids(0).tolist(), rows.trained(0).tolist(), strict=True)
-    runs = [(on, [i for i, _ in run]) for on, run in groupby(pairs, key=lambda pair: pair[1])]
-    return [tokenizer.decode(ids) for on, ids in runs if on]
-
-
 def test_masks_are_as_recorded(family: Family, tokenizer: PreTrainedTokenizerFast) -> None:
     found = {}
     for name, messages in CONVERSATIONS.items():
-        rows = _rows(_encode(family, tokenizer, messages))
+        rows = rows_of(encode(family.template, tokenizer, messages))
         found[name] = {
             "preview": preview(rows, 0, tokenizer),
             "input_ids": " ".join(map(str, rows.input_ids(0).tolist())),
@@ -89,10 +71,10 @@ def test_what_is_trained_is_each_answer_with_its_end_of_turn(
     name: str, messages: Sequence[Message], smollm2_tokenizer_dir: Path
 ) -> None:
     family, tokenizer = _family(name, smollm2_tokenizer_dir)
-    rows = _rows(_encode(family, tokenizer, messages))
+    rows = rows_of(encode(family.template, tokenizer, messages))
     answers = [m.content + family.end for m in messages if m.role == "assistant"]
     trained = [
-        text.replace(" " + family.end, family.end) for text in _trained_texts(rows, tokenizer)
+        text.replace(" " + family.end, family.end) for text in trained_texts(rows, tokenizer)
     ]
     assert [text.lstrip(" ") for text in trained] == answers
 
@@ -101,7 +83,7 @@ def test_what_is_trained_is_each_answer_with_its_end_of_turn(
 def test_the_tokens_are_those_of_the_text_and_begin_with_one_start_token_at_most(
     family: Family, tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]
 ) -> None:
-    rows = _rows(_encode(family, tokenizer, messages))
+    rows = rows_of(encode(family.template, tokenizer, messages))
     ids = rows.input_ids(0).tolist()
     text = ChatTemplate.for_tokenizer(family.template, tokenizer).render(messages)
     appended = [tokenizer.eos_token_id] if family.name == "bare" else []
@@ -114,7 +96,7 @@ def test_the_tokens_are_those_of_the_text_and_begin_with_one_start_token_at_most
 def test_the_last_answer_always_ends_with_a_trained_end_token(
     family: Family, tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]
 ) -> None:
-    rows = _rows(_encode(family, tokenizer, messages))
+    rows = rows_of(encode(family.template, tokenizer, messages))
     last = int(rows.input_ids(0)[np.flatnonzero(rows.trained(0))[-1]])
     assert tokenizer.decode([last]) == family.end
 
@@ -122,8 +104,8 @@ def test_the_last_answer_always_ends_with_a_trained_end_token(
 def test_prompts_that_become_other_tokens_when_asked_are_counted(
     family: Family, tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    result = _encode(family, tokenizer, SINGLE)
-    rows = _rows(result)
+    result = encode(family.template, tokenizer, SINGLE)
+    rows = rows_of(result)
     template = ChatTemplate.for_tokenizer(family.template, tokenizer)
     prompt = template.render(SINGLE[:1], add_generation_prompt=True)
     prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
@@ -142,8 +124,8 @@ def test_reasoning_that_the_template_removes_is_not_trained_and_is_counted(
     smollm2_tokenizer_dir: Path,
 ) -> None:
     family, tokenizer = _family("qwen3", smollm2_tokenizer_dir)
-    result = _encode(family, tokenizer, THINKING)
-    assert _trained_texts(_rows(result), tokenizer) == [
+    result = encode(family.template, tokenizer, THINKING)
+    assert trained_texts(rows_of(result), tokenizer) == [
         "Four.<|im_end|>",
         "<think>\nYes.\n</think>\n\nQuite sure.<|im_end|>",
     ]
@@ -155,8 +137,8 @@ def test_a_prompt_that_finished_turns_lack_falls_back_to_what_both_begin_with(
     smollm2_tokenizer_dir: Path,
 ) -> None:
     family, tokenizer = _family("deepseek_r1", smollm2_tokenizer_dir)
-    result = _encode(family, tokenizer, THINKING)
-    assert _trained_texts(_rows(result), tokenizer) == ["Four.<|end|>", "Quite sure.<|end|>"]
+    result = encode(family.template, tokenizer, THINKING)
+    assert trained_texts(rows_of(result), tokenizer) == ["Four.<|end|>", "Quite sure.<|end|>"]
     assert result.counts.answers_inexact == 2
 
 
@@ -165,16 +147,16 @@ def test_an_answer_that_begins_like_the_dropped_prompt_is_trained_whole(
 ) -> None:
     family, tokenizer = _family("deepseek_r1", smollm2_tokenizer_dir)
     messages = (Message("user", "Tag?"), Message("assistant", "<thinker> it is"))
-    rows = _rows(_encode(family, tokenizer, messages))
-    assert _trained_texts(rows, tokenizer) == ["<thinker> it is<|end|>"]
+    rows = rows_of(encode(family.template, tokenizer, messages))
+    assert trained_texts(rows, tokenizer) == ["<thinker> it is<|end|>"]
 
 
 def test_a_template_without_end_tokens_gets_one_after_the_last_answer(
     smollm2_tokenizer_dir: Path,
 ) -> None:
     family, tokenizer = _family("bare", smollm2_tokenizer_dir)
-    result = _encode(family, tokenizer, MULTI)
-    trained = _trained_texts(_rows(result), tokenizer)
+    result = encode(family.template, tokenizer, MULTI)
+    trained = trained_texts(rows_of(result), tokenizer)
     assert trained == [" Yes: 39 °C is one 🤒.\n", " No.\n\nThat is normal.\n</s>"]
     counts = result.counts
     assert (counts.rows_end_appended, counts.answers_end_trained, counts.answers) == (1, 1, 2)
@@ -182,7 +164,7 @@ def test_a_template_without_end_tokens_gets_one_after_the_last_answer(
 
 def test_the_newline_after_the_end_of_turn_is_not_trained(smollm2_tokenizer_dir: Path) -> None:
     family, tokenizer = _family("chatml", smollm2_tokenizer_dir)
-    rows = _rows(_encode(family, tokenizer, SINGLE))
+    rows = rows_of(encode(family.template, tokenizer, SINGLE))
     assert tokenizer.decode(rows.input_ids(0)[-1:].tolist()) == "\n"
     assert not rows.trained(0)[-1]
 
@@ -190,8 +172,8 @@ def test_the_newline_after_the_end_of_turn_is_not_trained(smollm2_tokenizer_dir:
 def test_control_tokens_inside_an_answer_do_not_end_it_early(smollm2_tokenizer_dir: Path) -> None:
     family, tokenizer = _family("chatml", smollm2_tokenizer_dir)
     messages = (Message("user", "Which?"), Message("assistant", "It is <|im_end|> you see."))
-    result = _encode(family, tokenizer, messages)
-    assert _trained_texts(_rows(result), tokenizer) == ["It is <|im_end|> you see.<|im_end|>"]
+    result = encode(family.template, tokenizer, messages)
+    assert trained_texts(rows_of(result), tokenizer) == ["It is <|im_end|> you see.<|im_end|>"]
     assert result.counts.rows_with_control_tokens == 1
 
 
@@ -224,6 +206,42 @@ def test_a_question_is_never_trained_when_the_system_prompt_moves_to_the_last_on
         " No.\n\nThat is normal.</s>",
     ]
     assert [span.exact for span in spans] == [False, True]
+
+
+def test_a_row_of_which_nothing_is_to_be_learnt_is_dropped_with_the_reason(
+    smollm2_tokenizer_dir: Path,
+) -> None:
+    family, tokenizer = _family("chatml", smollm2_tokenizer_dir)
+    messages = [replace(message, trained=False) for message in MULTI]
+    result = encode(family.template, tokenizer, messages)
+    assert not result.rows
+    assert [row.reason for row in result.dropped] == ["no token to train on"]
+
+
+def _only_the_last_answer_is_kept(messages: Sequence[Message], prompt: bool) -> str:
+    parts = []
+    for i, m in enumerate(messages):
+        said = m.content if m.role == "user" or i == len(messages) - 1 else ""
+        parts.append(f"{m.role}={said};")
+    return "".join(parts) + ("assistant=" if prompt else "")
+
+
+def test_nothing_is_trained_of_an_answer_that_the_template_leaves_out() -> None:
+    text, spans = answer_spans(_only_the_last_answer_is_kept, MULTI[1:])
+    assert text.startswith("user=Is 39 °C a fever?;assistant=;user=And")
+    assert [text[s.start : s.end].rstrip(";") for s in spans] == ["", "No.\n\nThat is normal."]
+    assert [span.exact for span in spans] == [False, True]
+
+
+@pytest.mark.parametrize("answer", ["\u2460x\u2461", "\u2462x\u2463"])
+def test_an_answer_may_say_what_is_written_in_its_place_to_find_it(answer: str) -> None:
+    def render(messages: Sequence[Message], prompt: bool) -> str:
+        text = "".join(f"{m.role}={m.content};" for m in messages)
+        return text + ("assistant=" if prompt else "<end>")
+
+    messages = (*MULTI[1:2], Message("assistant", answer), *MULTI[3:])
+    text, spans = answer_spans(render, messages)
+    assert text[spans[0].start : spans[0].end] == f"{answer};"
 
 
 OFFSETS_CASES = {

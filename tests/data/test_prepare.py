@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
+from llamafarm.data import tokenizing
 from llamafarm.data.datasplit import datasplit
 from llamafarm.data.prepare import prepare
-from llamafarm.data.request import DataRequest
+from llamafarm.data.request import DataRequest, Mixture, WeightedFile
 from llamafarm.data.tokenized import PreparedData, TokenRows
 from llamafarm.errors import DataError, LlamafarmError
 from llamafarm.models.tokenizer import tokenizer_fingerprint
@@ -111,11 +115,12 @@ def test_split_files_give_the_same_tokens_as_the_file_they_come_from(
 
 
 def test_the_second_time_rows_come_from_the_cache(prepared: Prepare, hundred: Path) -> None:
-    told: list[tuple[int, int]] = []
-    first = prepared(request_for(hundred), progress=lambda *n: told.append(n))
-    assert told == [(100, 100)]
-    again = prepared(request_for(hundred), progress=lambda *n: told.append(n))
-    assert told == [(100, 100)]
+    told: list[tuple[str, int, int]] = []
+    first = prepared(request_for(hundred), work=lambda *n: told.append(n))
+    assert told[-1] == ("tokenising", 100, 100)
+    told.clear()
+    again = prepared(request_for(hundred), work=lambda *n: told.append(n))
+    assert told == []
     assert "kept in the cache" in first.report.notices[-1]
     assert "taken from the cache" in again.report.notices[-1]
     assert replace(again.report, notices=()) == replace(first.report, notices=())
@@ -142,6 +147,11 @@ def test_the_second_time_rows_come_from_the_cache(prepared: Prepare, hundred: Pa
         {"data_format": "qa"},
         {"columns": {"question": "question"}},
         {"eval_wanted": False},
+        {"eval_rows": 12},
+        {"eval_auto": True},
+        {"stable_split": True},
+        {"mask_history": True},
+        {"roles": {"user": "person"}},
         {"group_by": "question"},
         {"stratify_by": "question"},
     ],
@@ -193,7 +203,7 @@ def test_other_bytes_are_read_anew_and_equal_ones_are_not(prepared: Prepare, hun
 
 def test_a_damaged_entry_is_made_again(prepared: Prepare, hundred: Path) -> None:
     first = prepared(request_for(hundred))
-    file = next(prepared.cache_dir.rglob("train.arrow"))
+    file = next(prepared.cache_dir.rglob("train-00000.arrow"))
     file.write_bytes(file.read_bytes()[:-100])
     again = prepared(request_for(hundred))
     assert "kept in the cache" in again.report.notices[-1]
@@ -224,7 +234,7 @@ def test_the_cache_is_where_the_environment_says(
 ) -> None:
     monkeypatch.setenv("LLAMAFARM_CACHE", str(tmp_path / "mine"))
     prepare(request_for(hundred), smollm2_tokenizer)
-    assert list((tmp_path / "mine").rglob("train.arrow"))
+    assert list((tmp_path / "mine").rglob("train-00000.arrow"))
 
 
 def test_bad_rows_can_be_left_out_and_are_listed(prepared: Prepare, tmp_path: Path) -> None:
@@ -262,7 +272,7 @@ def test_patterns_are_removed_before_rows_are_judged(prepared: Prepare, tmp_path
 def test_duplicates_are_told_or_removed(prepared: Prepare, tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "data.jsonl", [*map(qa, range(20)), qa(3), qa(3)])
     data = prepared(request_for(path))
-    assert any("2 rows of" in n and "remove_duplicates" in n for n in data.report.notices)
+    assert any("2 rows repeat" in n and "remove_duplicates" in n for n in data.report.notices)
     data = prepared(request_for(path, remove_duplicates=True))
     assert len(data.train) + len(data.eval or ()) == 20
     assert [(r.source.line, r.reason) for r in data.report.dropped] == [
@@ -276,8 +286,12 @@ def test_rows_that_train_and_eval_file_share_are_told(prepared: Prepare, tmp_pat
     held_out = write_jsonl(tmp_path / "e.jsonl", map(qa, range(38, 80)))
     test = write_jsonl(tmp_path / "x.jsonl", map(qa, range(39, 42)))
     data = prepared(request_for(train, eval_location=held_out, test_location=test))
-    leaks = [w for w in data.report.warnings if "shares" in w]
-    assert [w.split("shares ")[1].split(" with")[0] for w in leaks] == ["2 rows", "1 row"]
+    leaks = [w for w in data.report.warnings if "give away" in w]
+    assert ["2 of 42 evaluation rows: 2 exact" in leaks[0], "1 of 3 test rows" in leaks[1]] == [
+        True,
+        True,
+    ]
+    assert [report.exact for report in data.report.leakage] == [2, 1]
     assert [f.role for f in data.report.files] == ["train", "eval", "test"]
     assert any("is kept apart" in n for n in data.report.notices)
 
@@ -418,3 +432,127 @@ def test_the_request_is_not_changed(prepared: Prepare, hundred: Path) -> None:
     request = request_for(hundred)
     prepared(request)
     assert request == request_for(hundred)
+
+
+def test_a_mixture_repeats_and_draws_by_weight(prepared: Prepare, tmp_path: Path) -> None:
+    parts = [
+        write_jsonl(tmp_path / f"{n}.jsonl", map(qa, range(1000 * n, 1000 * n + 40)))
+        for n in range(3)
+    ]
+    weighted = (WeightedFile(parts[0], 2.5), WeightedFile(parts[1]), WeightedFile(parts[2], 0.5))
+    data = prepared(request_for(tmp_path, train_location=Mixture(weighted)))
+    rows = Counter(data.train.source(row).file.rpartition("/")[2] for row in range(len(data.train)))
+    held_out = Counter(
+        data.eval.source(row).file.rpartition("/")[2] for row in range(len(data.eval))
+    )
+    kept = {name: 40 - held_out[name] for name in ("0.jsonl", "1.jsonl", "2.jsonl")}
+    assert sum(held_out.values()) == 12
+    assert rows["0.jsonl"] == 2 * kept["0.jsonl"] + round(0.5 * kept["0.jsonl"])
+    assert rows["1.jsonl"] == kept["1.jsonl"]
+    assert rows["2.jsonl"] == round(0.5 * kept["2.jsonl"])
+    assert [file.weight for file in data.report.files] == [2.5, 1.0, 0.5]
+    assert sum("is mixed with weight" in notice for notice in data.report.notices) == 2
+
+
+def test_a_weight_that_leaves_nothing_is_refused(prepared: Prepare, tmp_path: Path) -> None:
+    big = write_jsonl(tmp_path / "big.jsonl", map(qa, range(40)))
+    small = write_jsonl(tmp_path / "small.jsonl", map(qa, range(50, 52)))
+    mixture = Mixture((WeightedFile(big), WeightedFile(small, 0.01)))
+    with pytest.raises(DataError, match=r"small.jsonl with weight 0.01 gives no row"):
+        prepared(request_for(big, train_location=mixture))
+
+
+def test_only_the_last_answer_is_trained_where_history_is_masked(
+    prepared: Prepare, tmp_path: Path
+) -> None:
+    turns = [
+        {"role": role, "content": f"{role} {turn}"}
+        for turn in range(3)
+        for role in ("user", "assistant")
+    ]
+    path = write_jsonl(tmp_path / "d.jsonl", [{"messages": turns}])
+    every = prepared(request_for(path, eval_wanted=False)).train
+    last = prepared(request_for(path, eval_wanted=False, mask_history=True)).train
+    assert every.input_ids(0).tolist() == last.input_ids(0).tolist()
+    starts = [int((np.diff(rows.trained(0).astype(int)) == 1).sum()) for rows in (every, last)]
+    assert starts == [3, 1]
+
+
+def _told_of_tokenising() -> tuple[list[int], Callable[[str, int, int], None]]:
+    told: list[int] = []
+
+    def work(what: str, done: int, total: int) -> None:
+        if what == "tokenising":
+            told.append(done)
+
+    return told, work
+
+
+def test_work_that_was_cut_off_goes_on_after_its_finished_parts(
+    prepared: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenizing, "BATCH_ROWS", 10)
+    monkeypatch.setattr(tokenizing, "PART_BATCHES", 2)
+    path = write_jsonl(tmp_path / "d.jsonl", map(qa, range(95)))
+
+    def stop_at_60(what: str, done: int, total: int) -> None:
+        if what == "tokenising" and done >= 60:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepared(request_for(path), work=stop_at_60)
+    (partial,) = prepared.cache_dir.rglob("partial")
+    assert len(list(partial.glob("part-*.json"))) == 2
+    told, work = _told_of_tokenising()
+    gone_on = prepared(request_for(path), work=work)
+    assert told == [50, 60, 70, 80, 90, 95]
+    assert not partial.exists()
+    other = Prepare(prepared.tokenizer, tmp_path / "other cache")
+    at_once = other(request_for(path))
+    assert gone_on.report.fingerprint == at_once.report.fingerprint
+    assert gone_on.report.ledger == at_once.report.ledger
+    assert replace(gone_on.report, notices=()) == replace(at_once.report, notices=())
+
+
+def test_a_damaged_part_is_made_again(
+    prepared: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenizing, "BATCH_ROWS", 10)
+    monkeypatch.setattr(tokenizing, "PART_BATCHES", 1)
+    path = write_jsonl(tmp_path / "d.jsonl", map(qa, range(50)))
+
+    def stop_at_40(what: str, done: int, total: int) -> None:
+        if what == "tokenising" and done >= 40:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepared(request_for(path), work=stop_at_40)
+    (damaged,) = prepared.cache_dir.rglob("train-00001.arrow")
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[:200] + bytes([content[200] ^ 1]) + content[201:])
+    told, work = _told_of_tokenising()
+    data = prepared(request_for(path), work=work)
+    assert told == [20, 30, 40, 50]
+    assert (len(data.train), len(data.eval)) == (45, 5)
+
+
+def test_the_ledger_counts_every_row_and_token(prepared: Prepare, tmp_path: Path) -> None:
+    rows: list[dict[str, str]] = [*map(qa, range(30)), {"question": "Why?", "answer": ""}, qa(3)]
+    rows += [{"question": "Long?", "answer": "word " * 400}]
+    path = write_jsonl(tmp_path / "d.jsonl", rows)
+    request = request_for(path, filter_empty=True, remove_duplicates=True, max_output_length=300)
+    data = prepared(request)
+    ledger = data.report.ledger
+    assert ledger is not None
+    assert (ledger.rows_in, ledger.rows_kept) == (33, 30)
+    assert {count.kind: count.rows for count in ledger.dropped} == {
+        "empty": 1,
+        "duplicate": 1,
+        "answer too long": 1,
+    }
+    assert ledger.rows_in == ledger.rows_kept + ledger.rows_dropped
+    both = (data.train, data.eval)
+    assert ledger.tokens == sum(int(side.lengths().sum()) for side in both)
+    assert ledger.trained_tokens == sum(int(side.trained_counts().sum()) for side in both)
+    assert ledger.answers == ledger.answers_end_trained
+    assert ledger.template_sha256 == sha256(CHATML.encode()).hexdigest()

@@ -5,6 +5,7 @@ from collections import Counter
 from llamafarm.data.report import TruncatedRow
 from llamafarm.data.rows import RowRef
 from llamafarm.data.summary import (
+    Cuts,
     eval_size_warning,
     format_name,
     length_summary,
@@ -34,11 +35,11 @@ def test_thirty_eval_rows_are_not_few() -> None:
 
 def test_the_worst_cut_rows_come_first_and_the_list_is_short() -> None:
     rows = [TruncatedRow(RowRef("r", n), 100 + n, n) for n in range(1, 16)]
-    (warning,) = truncation_warning(rows, 200, 64)
+    (warning,) = truncation_warning(Cuts.of(rows), 200, 64)
     assert warning.startswith("15 of 200 rows are longer than max_length=64")
     assert "lost 120 answer tokens: r:15 (115 tokens), r:14" in warning
     assert warning.endswith("r:6 (106 tokens), …")
-    assert truncation_warning([], 200, 64) == []
+    assert truncation_warning(Cuts.of([]), 200, 64) == []
 
 
 def test_clean_counts_say_nothing() -> None:

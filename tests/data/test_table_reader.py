@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from llamafarm.data import encoding
 from llamafarm.data.readers import open_source
 from llamafarm.errors import DataError
 
@@ -85,6 +86,42 @@ def test_a_column_named_twice_is_refused(tmp_path: Path) -> None:
         _read(tmp_path, "r.csv", b"q,a,a\n1,2,3\n")
 
 
+def test_a_header_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    for content in (b"q,\xe4\n1,2\n", b"q,a\0\n1,2\n", b'"q"x,a\n1,2\n'):
+        with pytest.raises(DataError, match=r"the header of .* cannot be read") as caught:
+            _read(tmp_path, "r.csv", content)
+        assert caught.value.problems[0].where.endswith("r.csv:1")
+
+
+def test_blank_lines_before_the_header_are_passed_over(tmp_path: Path) -> None:
+    good, bad = _read(tmp_path, "r.csv", b"\n\nq,a\n1,2\n")
+    assert [(r.source.line, dict(r.fields)) for r in good] == [(4, {"q": "1", "a": "2"})]
+    assert not bad
+
+
+def test_a_nul_byte_is_a_fault_of_its_row(tmp_path: Path) -> None:
+    good, bad = _read(tmp_path, "r.csv", b"q,a\n1,2\n3,\0\n5,6\n")
+    assert [r.source.line for r in good] == [2, 4]
+    assert [(b.source.line, b.reason) for b in bad] == [(3, "a NUL byte stands at column 3")]
+
+
+def test_a_line_that_is_too_long_is_a_fault_of_its_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoding, "MAX_LINE_BYTES", 100)
+    good, bad = _read(tmp_path, "r.csv", b"q,a\n1,2\n" + b"x" * 200 + b",y\n5,6\n")
+    assert [r.source.line for r in good] == [2, 4]
+    assert [b.source.line for b in bad] == [3]
+    assert "a line of 203 bytes" in bad[0].reason
+
+
+def test_a_wide_header_is_not_written_out_for_every_bad_row(tmp_path: Path) -> None:
+    header = ",".join(f"column{i}" for i in range(50_000)).encode()
+    _, bad = _read(tmp_path, "r.csv", header + b"\n1\n" * 20_000)
+    assert len(bad) == 20_000
+    assert len(bad[0].reason) < 200
+
+
 def test_parquet_rows_are_read_in_order_across_batches(tmp_path: Path) -> None:
     path = tmp_path / "r.parquet"
     numbers = list(range(2500))
@@ -98,3 +135,21 @@ def test_parquet_rows_are_read_in_order_across_batches(tmp_path: Path) -> None:
 def test_a_damaged_parquet_file_is_refused(content: bytes, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read as Parquet"):
         _read(tmp_path, "r.parquet", content)
+
+
+def test_a_parquet_text_that_is_not_utf8_is_a_fault_of_its_row(tmp_path: Path) -> None:
+    path = tmp_path / "r.parquet"
+    raw = pa.array([b"one", b"\xff", b"three"], pa.binary())
+    pq.write_table(pa.table({"t": pa.Array.from_buffers(pa.string(), 3, raw.buffers())}), path)
+    good, bad = good_and_bad(open_source(path).items())
+    assert [(r.source.line, r.fields["t"]) for r in good] == [(1, "one"), (3, "three")]
+    assert [b.source.line for b in bad] == [2]
+    assert "record 2 cannot be read: 'utf-8' codec can't decode byte 0xff" in bad[0].reason
+
+
+def test_a_parquet_column_named_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "r.parquet"
+    columns = [pa.array(["x"]), pa.array(["y"])]
+    pq.write_table(pa.Table.from_arrays(columns, names=["a", "a"]), path)
+    with pytest.raises(DataError, match="has the column 'a' more than once"):
+        list(open_source(path).items())

@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from llamafarm.cli.quality_facts import quality_facts
+from llamafarm.data.report import leak_text, leakage_text
 from llamafarm.errors import count_of
 from llamafarm.monitoring.formats import format_bytes, format_duration, format_rate
 
 if TYPE_CHECKING:
-    from llamafarm.data.report import DataReport, LengthSummary
+    from llamafarm.data.report import (
+        DataReport,
+        DuplicateCounts,
+        LengthSummary,
+        SourceFile,
+        TokenLedger,
+    )
     from llamafarm.planning.plan import Forecast
 
 _ROWS_NAMED = 3
@@ -27,20 +35,81 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 def data_facts(report: DataReport) -> list[tuple[str, str]]:
     """What was found in the data."""
-    facts = [
-        ("data", f"{report.data_format}; {report.split}"),
+    facts = [("data", f"{report.data_format}; {report.split}")]
+    facts += [("", _file(file)) for file in report.files if len(report.files) > 1]
+    facts += [
         ("training", _side(report.train)),
         ("lengths", _lengths(report.train)),
+        *([("", histogram)] if (histogram := _histogram(report.train)) else []),
     ]
     if report.eval is not None:
         facts.append(("evaluation", _side(report.eval)))
+    if report.ledger is not None:
+        facts += _ledger(report.ledger)
     if report.truncated:
-        rows = [f"{row.source} ({row.tokens:,} tokens)" for row in report.truncated]
-        facts.append(("cut", f"{count_of(len(rows), 'row')} too long: {_first(rows)}"))
+        facts.append(("cut", _cut(report)))
     if report.dropped:
-        rows = [f"{row.source} ({row.reason})" for row in report.dropped]
-        facts.append(("left out", f"{count_of(len(rows), 'row')}: {_first(rows)}"))
+        facts.append(("left out", _left_out(report)))
+    if report.duplicates is not None:
+        facts.append(("duplicates", _duplicates(report.duplicates)))
+    facts += [("leakage", leakage_text(leaks)) for leaks in report.leakage]
+    facts += [
+        ("", leak_text(leak)) for leaks in report.leakage for leak in leaks.examples[:_ROWS_NAMED]
+    ]
+    if report.quality is not None:
+        facts += quality_facts(report.quality)
     return facts
+
+
+def _file(file: SourceFile) -> str:
+    weight = f", weight {file.weight:g}" if file.weight != 1.0 else ""
+    return f"{file.role}: {file.name}, {count_of(file.rows, 'row')}{weight}"
+
+
+def _histogram(rows: LengthSummary) -> str:
+    """`up to 64: 12, 128: 80, 256: 8 rows`."""
+    if len(rows.histogram) < 2:
+        return ""
+    bins = ", ".join(f"{tokens:,}: {count:,}" for tokens, count in rows.histogram if count)
+    return f"rows of up to {bins}"
+
+
+def _ledger(ledger: TokenLedger) -> list[tuple[str, str]]:
+    kept = f"{ledger.rows_in:,} read, {ledger.rows_kept:,} kept, {ledger.rows_dropped:,} left out"
+    share = ledger.trained_tokens / ledger.tokens if ledger.tokens else 0.0
+    tokens = f"{ledger.trained_tokens:,} of {ledger.tokens:,} tokens are trained ({share:.0%})"
+    facts = [("rows", kept), ("tokens", tokens)]
+    if ledger.answers:
+        ends = (
+            f"trained after {ledger.answers_end_trained:,} of {count_of(ledger.answers, 'answer')}"
+        )
+        facts.append(("end token", ends))
+    facts.append(("template", f"sha256 {ledger.template_sha256[:12]}"))
+    return facts
+
+
+def _cut(report: DataReport) -> str:
+    rows = [
+        f"{row.source} ({row.tokens:,} tokens{f', lost: {row.lost!r}' if row.lost else ''})"
+        for row in report.truncated
+    ]
+    total = report.rows_truncated
+    return f"{count_of(total, 'row')} too long: {_first(rows, total)}"
+
+
+def _left_out(report: DataReport) -> str:
+    rows = [f"{row.source} ({row.reason})" for row in report.dropped]
+    total = report.rows_dropped
+    kinds = ""
+    if report.ledger is not None and len(report.ledger.dropped) > 1:
+        counted = ", ".join(f"{count.rows:,} {count.kind}" for count in report.ledger.dropped)
+        kinds = f" ({counted})"
+    return f"{count_of(total, 'row')}{kinds}: {_first(rows, total)}"
+
+
+def _duplicates(counts: DuplicateCounts) -> str:
+    near = f"{counts.near:,} nearly repeat others (similarity {counts.similarity:g} and more)"
+    return f"{count_of(counts.exact, 'row')} repeat others, {near}"
 
 
 def forecast_facts(forecast: Forecast) -> list[tuple[str, str]]:
@@ -72,6 +141,6 @@ def _lengths(rows: LengthSummary) -> str:
     )
 
 
-def _first(rows: Sequence[str]) -> str:
-    more = len(rows) - _ROWS_NAMED
+def _first(rows: Sequence[str], total: int) -> str:
+    more = total - min(len(rows), _ROWS_NAMED)
     return ", ".join(rows[:_ROWS_NAMED]) + (f" and {more:,} more" if more > 0 else "")

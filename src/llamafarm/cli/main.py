@@ -29,6 +29,8 @@ from llamafarm.errors import EXIT_DEFECT, EXIT_OK, EXIT_USER, LlamafarmError
 COMMANDS: Mapping[str, str] = {
     "train": "Fine-tune a model, evaluate it, keep the best.",
     "setup": "Check everything that train needs, and train nothing.",
+    "prepare": "Turn raw files into clean training rows.",
+    "inspect": "Show what is in a dataset before it is trained on.",
     "datasplit": "Split a dataset into a training and an evaluation file.",
     "list-strategies": "List the strategies of a file.",
     "info": "Show every value of a strategy and where it comes from.",

@@ -38,6 +38,11 @@ Source = Annotated[
     ),
 ]
 
+AllowLeakage = Annotated[
+    bool,
+    typer.Option("--allow-leakage", help="Go on although training rows give evaluation rows away."),
+]
+
 
 @dataclass(frozen=True, slots=True)
 class FlagValue:
@@ -46,6 +51,16 @@ class FlagValue:
     flag: str
     text: str | None
     path: str
+
+    @property
+    def shown(self) -> str:
+        """As it was typed; a switch has no value."""
+        return self.flag if self.text == "true" else f"{self.flag} {self.text}"
+
+
+def allowed_leakage(given: bool) -> FlagValue:
+    """`--allow-leakage` as a key of the strategy."""
+    return FlagValue("--allow-leakage", "true" if given else None, "dataset.allow_leakage")
 
 
 def overrides_of(flags: Sequence[FlagValue], settings: Sequence[str]) -> tuple[Override, ...]:
@@ -57,9 +72,7 @@ def overrides_of(flags: Sequence[FlagValue], settings: Sequence[str]) -> tuple[O
     from llamafarm.strategy.overrides import Override, parse_set
 
     overrides = [
-        Override(flag.path, flag.text, f"{flag.flag} {flag.text}")
-        for flag in flags
-        if flag.text is not None
+        Override(flag.path, flag.text, flag.shown) for flag in flags if flag.text is not None
     ]
     problems: list[Problem] = []
     for setting in settings:

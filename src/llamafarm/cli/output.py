@@ -6,10 +6,10 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from llamafarm.monitoring.console import make_encodable, make_printable, write_text
+from llamafarm.monitoring.console import make_encodable, make_printable, write_marked, write_text
 from llamafarm.monitoring.jsonable import to_jsonable
 
 
@@ -21,6 +21,12 @@ def result(text: str, *, wrap: bool = False) -> None:
     """What was asked for, on stdout. wrap: break long lines on a terminal; not those to copy."""
     with _reader_may_leave():
         write_text(sys.stdout, text, wrap=wrap)
+
+
+def result_marked(pieces: Iterable[tuple[str, bool]]) -> None:
+    """Text of which some pieces are marked, on stdout."""
+    with _reader_may_leave():
+        write_marked(sys.stdout, pieces)
 
 
 def result_json(value: Any) -> None:

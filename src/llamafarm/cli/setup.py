@@ -12,10 +12,10 @@ import typer
 
 from llamafarm.cli.decisions import decisions_for
 from llamafarm.cli.facts import aligned, data_facts, forecast_facts
-from llamafarm.cli.options import Json
+from llamafarm.cli.options import AllowLeakage, Json, allowed_leakage, overrides_of
 from llamafarm.cli.output import result, result_json, say
-from llamafarm.errors import EXIT_OK, EXIT_USER, UserError, count_of
-from llamafarm.monitoring.progress import progress_sink
+from llamafarm.errors import EXIT_GATE, EXIT_OK, EXIT_USER, GateRefused, UserError, count_of
+from llamafarm.monitoring.work import WorkProgress
 
 if TYPE_CHECKING:
     from llamafarm.api import SetupReport
@@ -39,6 +39,7 @@ def command(
     verify_only: Annotated[
         bool, typer.Option("--verify-only", help="Install nothing and download nothing.")
     ] = False,
+    allow_leakage: AllowLeakage = False,
     json_output: Json = False,
 ) -> None:
     """Check everything that train needs, and train nothing.
@@ -48,15 +49,23 @@ def command(
     """
     from llamafarm import api
 
-    with contextlib.closing(progress_sink()) as progress:
-        report = api.setup(strategy_file, strategy, verify_only=verify_only, sinks=(progress,))
+    with contextlib.closing(WorkProgress(sys.stderr)) as progress:
+        report = api.setup(
+            strategy_file,
+            strategy,
+            verify_only=verify_only,
+            overrides=overrides_of([allowed_leakage(allow_leakage)], ()),
+            sinks=(progress,),
+        )
     if json_output:
         result_json(_to_json(report))
-        raise typer.Exit(EXIT_OK if report.ok else EXIT_USER)
+        refused = EXIT_GATE if report.refused else EXIT_USER
+        raise typer.Exit(EXIT_OK if report.ok else refused)
     _print(report)
     if not report.ok:
+        kind = GateRefused if report.refused else UserError
         count = count_of(len(report.problems), "problem")
-        raise UserError(f"{strategy_file} has {count}", report.problems)
+        raise kind(f"{strategy_file} has {count}", report.problems)
     result(f"\nready: {_train_command(strategy_file, strategy)}")
 
 

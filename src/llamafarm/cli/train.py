@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llamafarm.cli.display import run_display
-from llamafarm.cli.options import FlagValue, Json, StrategyFile, overrides_of
+from llamafarm.cli.options import (
+    AllowLeakage,
+    FlagValue,
+    Json,
+    StrategyFile,
+    allowed_leakage,
+    overrides_of,
+)
 from llamafarm.cli.output import result, result_json, say
 from llamafarm.cli.usage import did_you_mean, problems_error
 from llamafarm.errors import Problem
@@ -85,8 +92,13 @@ def command(
     ] = None,
     eval_percent: Annotated[
         str | None,
-        typer.Option("--eval-percent", metavar="P", help="Percentage of the rows to evaluate on."),
+        typer.Option(
+            "--eval-percent",
+            metavar="P",
+            help="Percentage of the rows to evaluate on, or auto, robust (15), research (20).",
+        ),
     ] = None,
+    allow_leakage: AllowLeakage = False,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -144,6 +156,7 @@ def command(
                 FlagValue("--batch-size", batch_size, _BATCH_SIZE),
                 FlagValue("--learning-rate", learning_rate, "training_args.learning_rate"),
                 FlagValue("--eval-percent", eval_percent, "dataset.eval_percent"),
+                allowed_leakage(allow_leakage),
             ],
             settings or (),
         )

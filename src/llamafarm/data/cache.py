@@ -1,9 +1,10 @@
 """Tokenised rows on disk, named by everything that decides them; made once, memory-mapped ever
 after.
 
-An entry is a directory: SIDE.arrow files and manifest.json, which holds sizes, SHA-256 and the data
-report. A damaged entry is noticed and made again, so nothing here needs to be repaired by hand:
-deleting it is always safe.
+An entry is a directory: SIDE-NNNNN.arrow files and manifest.json, which holds sizes, SHA-256 and the
+data report. A damaged entry is noticed and made again, so nothing here needs to be repaired by hand:
+deleting it is always safe. While an entry is made, its finished parts stand beside it, so that work
+that was cut off goes on where it was.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from llamafarm.data.report import DataReport
 from llamafarm.data.rows import RowRef
 from llamafarm.data.token_row import TokenRow
+from llamafarm.data.tokenized import TokenRows
 from llamafarm.files import to_json_bytes, write_bytes
 
 # Part of every key: raise it when the same request and files would give other tokens, masks or
 # reports.
-CODE_VERSION = 1
+CODE_VERSION = 2
 MANIFEST = "manifest.json"
 
 
@@ -58,21 +60,19 @@ class Manifest(BaseModel):
 
 
 class SideWriter:
-    """Writes the rows of one side as an Arrow file, a record batch at a time."""
+    """Writes the rows of one side as an Arrow file, a record batch at a time.
 
-    def __init__(self, path: Path) -> None:
+    files: the names that a row's source may have, in an order that does not change.
+    """
+
+    def __init__(self, path: Path, files: Sequence[str]) -> None:
         import pyarrow as pa
 
         self._pa = pa
         self._file = path.open("xb")
         self._writer = pa.ipc.new_file(self._file, _schema())
-        self._digest = hashlib.sha256()
+        self._number = {name: number for number, name in enumerate(files)}
         self.rows = 0
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 over tokens and masks so far: the same as ListRows makes of the same rows."""
-        return self._digest.hexdigest()
 
     def write(self, rows: Sequence[TokenRow]) -> None:
         """Append rows."""
@@ -80,19 +80,19 @@ class SideWriter:
             return
         pa = self._pa
         offsets = np.cumsum([0, *(len(row.input_ids) for row in rows)], dtype=np.int32)
-        ids = pa.array(np.concatenate([row.input_ids for row in rows]), pa.int32())
-        trained = pa.array(np.concatenate([row.trained for row in rows]), pa.bool_())
+        ids = np.concatenate([row.input_ids for row in rows]).astype(np.int32, copy=False)
+        trained = np.concatenate([row.trained for row in rows])
+        numbers = [self._number[row.source.file] for row in rows]
         columns = [
-            pa.ListArray.from_arrays(offsets, ids),
-            pa.ListArray.from_arrays(offsets, trained),
-            pa.array([int(row.trained.sum()) for row in rows], pa.int32()),
-            pa.array([row.source.line for row in rows], pa.int64()),
-            pa.array([row.prompt for row in rows], pa.string()),
-            pa.array([row.answer for row in rows], pa.string()),
+            pa.ListArray.from_arrays(_column(offsets), _column(ids)),
+            pa.ListArray.from_arrays(_column(offsets), _bits(trained)),
+            _column(np.array([np.count_nonzero(row.trained) for row in rows], np.int32)),
+            _column(np.array(numbers, np.int16)),
+            _column(np.array([row.source.line for row in rows], np.int64)),
+            _strings([row.prompt for row in rows]),
+            _strings([row.answer for row in rows]),
         ]
         self._writer.write_batch(pa.record_batch(columns, schema=_schema()))
-        for row in rows:
-            self._digest.update(row.input_ids.tobytes() + b"|" + row.trained.tobytes() + b"\n")
         self.rows += len(rows)
 
     def finish(self) -> None:
@@ -106,6 +106,32 @@ class SideWriter:
         self._file.close()
 
 
+def _column(values: npt.NDArray[Any]) -> Any:
+    """Numbers as an Arrow array. `pyarrow.array` would import pandas first, a second of work."""
+    import pyarrow as pa
+
+    kind = pa.from_numpy_dtype(values.dtype)
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
+
+
+def _strings(texts: Sequence[str]) -> Any:
+    """Texts as an Arrow array."""
+    import pyarrow as pa
+
+    encoded = [text.encode("utf-8") for text in texts]
+    offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+    data = pa.py_buffer(b"".join(encoded))
+    return pa.StringArray.from_buffers(len(texts), pa.py_buffer(offsets), data)
+
+
+def _bits(values: npt.NDArray[np.bool_]) -> Any:
+    """Booleans as an Arrow array: a bit each."""
+    import pyarrow as pa
+
+    packed = pa.py_buffer(np.packbits(values, bitorder="little"))
+    return pa.Array.from_buffers(pa.bool_(), len(values), [None, packed])
+
+
 def _schema() -> Any:
     import pyarrow as pa
 
@@ -114,6 +140,7 @@ def _schema() -> Any:
             ("input_ids", pa.list_(pa.int32())),
             ("trained", pa.list_(pa.bool_())),
             ("trained_tokens", pa.int32()),
+            ("file", pa.int16()),
             ("line", pa.int64()),
             ("prompt", pa.string()),
             ("answer", pa.string()),
@@ -121,23 +148,35 @@ def _schema() -> Any:
     )
 
 
+def fingerprint_of(rows: TokenRows) -> str:
+    """SHA-256 over tokens and masks: the same as ListRows makes of the same rows."""
+    digest = hashlib.sha256()
+    for row in range(len(rows)):
+        ids, trained = rows.input_ids(row), rows.trained(row)
+        digest.update(ids.tobytes() + b"|" + trained.tobytes() + b"\n")
+    return digest.hexdigest()
+
+
 class ArrowRows:
     """Rows of one side of a cache entry, memory-mapped (a TokenRows).
 
-    Can be sent to another process.
+    paths: the parts of the side in their order; files: names of the files that rows come from, by
+    the number that a row holds. Can be sent to another process.
     """
 
-    def __init__(self, path: Path, file_name: str, fingerprint: str) -> None:
+    def __init__(self, paths: Sequence[Path], files: Sequence[str], fingerprint: str) -> None:
         import pyarrow as pa
 
-        self._path, self._file_name, self.fingerprint = path, file_name, fingerprint
-        reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        self._batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+        self._paths, self._files, self.fingerprint = tuple(paths), tuple(files), fingerprint
+        readers = [pa.ipc.open_file(pa.memory_map(str(path))) for path in paths]
+        self._batches = [
+            reader.get_batch(i) for reader in readers for i in range(reader.num_record_batches)
+        ]
         sizes = [batch.num_rows for batch in self._batches]
         self._starts = np.cumsum([0, *sizes], dtype=np.int64)
 
-    def __reduce__(self) -> tuple[type[ArrowRows], tuple[Path, str, str]]:
-        return ArrowRows, (self._path, self._file_name, self.fingerprint)
+    def __reduce__(self) -> tuple[type[ArrowRows], tuple[Any, ...]]:
+        return ArrowRows, (self._paths, self._files, self.fingerprint)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -150,45 +189,67 @@ class ArrowRows:
 
     def input_ids(self, row: int) -> npt.NDArray[np.int32]:
         """Token ids of one row."""
-        return np.array(self._at(row, "input_ids").values.to_numpy(), dtype=np.int32)
+        return _numbers(self._at(row, "input_ids").values, np.int32).copy()
 
     def trained(self, row: int) -> npt.NDArray[np.bool_]:
         """Which tokens of one row are trained."""
-        values = self._at(row, "trained").values
-        return np.array(values.to_numpy(zero_copy_only=False), dtype=np.bool_)
+        return _booleans(self._at(row, "trained").values)
 
     def lengths(self) -> npt.NDArray[np.int64]:
         """Number of tokens of every row."""
-        parts = [np.diff(batch.column("input_ids").offsets.to_numpy()) for batch in self._batches]
+        parts = [
+            np.diff(_numbers(batch.column("input_ids").offsets, np.int32))
+            for batch in self._batches
+        ]
         return np.concatenate([np.empty(0, np.int64), *parts]).astype(np.int64)
 
     def trained_counts(self) -> npt.NDArray[np.int64]:
         """Number of trained tokens of every row."""
-        parts = [batch.column("trained_tokens").to_numpy() for batch in self._batches]
+        parts = [_numbers(batch.column("trained_tokens"), np.int32) for batch in self._batches]
         return np.concatenate([np.empty(0, np.int64), *parts]).astype(np.int64)
 
     def source(self, row: int) -> RowRef:
         """Where the row was written."""
-        return RowRef(self._file_name, self._at(row, "line").as_py())
+        file = self._files[self._at(row, "file").as_py()]
+        return RowRef(file, self._at(row, "line").as_py())
 
     def conversation_text(self, row: int) -> tuple[str, str]:
         """Last question and last answer of the row."""
         return self._at(row, "prompt").as_py(), self._at(row, "answer").as_py()
 
 
-def arrow_path(entry: Path, side: str) -> Path:
-    """File of one side."""
-    return entry / f"{side}.arrow"
+def _numbers(array: Any, kind: type[np.generic]) -> npt.NDArray[Any]:
+    """The values of an Arrow array without nulls, in place. Its own `to_numpy` imports pandas."""
+    values = np.frombuffer(array.buffers()[1], kind)
+    return values[array.offset : array.offset + len(array)]
+
+
+def _booleans(array: Any) -> npt.NDArray[np.bool_]:
+    first, after = array.offset // 8, -(-(array.offset + len(array)) // 8)
+    packed = np.frombuffer(array.buffers()[1], np.uint8)[first:after]
+    begin = array.offset - 8 * first
+    return np.unpackbits(packed, bitorder="little")[begin : begin + len(array)].astype(np.bool_)
+
+
+def arrow_path(entry: Path, side: str, part: int = 0) -> Path:
+    """File of one part of a side."""
+    return entry / f"{side}-{part:05}.arrow"
+
+
+def arrow_paths(entry: Path, side: str) -> list[Path]:
+    """All parts of a side, in their order."""
+    return sorted(entry.glob(f"{side}-*.arrow"))
 
 
 def write_manifest(entry: Path, fingerprints: Mapping[str, str], report: DataReport) -> None:
     """Complete an entry: until its manifest stands, it is none."""
-    files = {path.name: _record_of(path) for path in sorted(entry.glob("*.arrow"))}
+    files = {path.name: record_of(path) for path in sorted(entry.glob("*.arrow"))}
     manifest = Manifest(files=files, fingerprints=dict(fingerprints), report=report)
     write_bytes(entry / MANIFEST, to_json_bytes(manifest.model_dump(mode="json")))
 
 
-def _record_of(path: Path) -> FileRecord:
+def record_of(path: Path) -> FileRecord:
+    """Size and hash of a file as it is."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return FileRecord(size=path.stat().st_size, sha256=digest)
@@ -200,7 +261,7 @@ def read_entry(entry: Path) -> Manifest | None:
     """
     try:
         manifest = Manifest.model_validate_json((entry / MANIFEST).read_bytes())
-        whole = all(_record_of(entry / name) == record for name, record in manifest.files.items())
+        whole = all(record_of(entry / name) == record for name, record in manifest.files.items())
     except (OSError, ValidationError):
         return None
     return manifest if whole else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
@@ -17,7 +17,9 @@ _KEY_BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class Cleaner:
-    """Removes patterns from every text of a conversation."""
+    """Removes patterns from every text of a conversation: contents, texts among the arguments of
+    tool calls, and descriptions of tools. Names stay.
+    """
 
     patterns: tuple[re.Pattern[str], ...] = ()
 
@@ -25,16 +27,39 @@ class Cleaner:
         """The conversation without the patterns; its texts may be blank afterwards."""
         if not self.patterns:
             return conversation
-        messages = tuple(
-            replace(
-                message,
-                content=self._without(message.content),
-                instruction=self._without(message.instruction),
-                input=self._without(message.input),
-            )
-            for message in conversation.messages
+        return replace(
+            conversation,
+            messages=tuple(self._message(message) for message in conversation.messages),
+            text=self._without(conversation.text),
+            segments=tuple(replace(s, text=self._without(s.text)) for s in conversation.segments),
+            tools=tuple(self._object(tool, "description") for tool in conversation.tools),
         )
-        return replace(conversation, messages=messages, text=self._without(conversation.text))
+
+    def _message(self, message: Message) -> Message:
+        calls = tuple(
+            replace(call, arguments=self._object(call.arguments)) for call in message.tool_calls
+        )
+        return replace(
+            message,
+            content=self._without(message.content),
+            instruction=self._without(message.instruction),
+            input=self._without(message.input),
+            tool_calls=calls,
+        )
+
+    def _object(self, fields: Mapping[str, object], only: str = "") -> Mapping[str, object]:
+        """only: the one name whose texts are cleaned; empty: the texts of all names."""
+        return {
+            name: self._value(value, only, named=not only or name == only)
+            for name, value in fields.items()
+        }
+
+    def _value(self, value: object, only: str, *, named: bool) -> object:
+        if isinstance(value, Mapping):
+            return self._object(value, only)
+        if isinstance(value, list):
+            return [self._value(item, only, named=named) for item in value]
+        return self._without(value) if named and isinstance(value, str) else value
 
     def _without(self, text: str) -> str:
         for pattern in self.patterns:
@@ -59,11 +84,18 @@ def make_cleaner(remove_patterns: Sequence[str]) -> Cleaner:
 
 
 def blank_text(conversation: Conversation) -> str:
-    """Name of the first text that is blank, or an empty string."""
+    """Name of the first text that is blank, or an empty string.
+
+    A turn that calls tools needs no text, and a tool may answer nothing. Of pieces of text the
+    trained ones must hold something.
+    """
+    if conversation.segments:
+        trained = any(s.trained and s.text.strip() for s in conversation.segments)
+        return "" if trained else "segments"
     if not conversation.messages:
         return "" if conversation.text.strip() else "text"
-    blank = (m.role for m in conversation.messages if m.role != "system" and not m.content.strip())
-    return next(blank, "")
+    needed = (m for m in conversation.messages if m.role in ("user", "assistant"))
+    return next((m.role for m in needed if not m.content.strip() and not m.tool_calls), "")
 
 
 def without_blank_system(conversation: Conversation) -> Conversation:
@@ -73,15 +105,32 @@ def without_blank_system(conversation: Conversation) -> Conversation:
 
 
 def content_key(conversation: Conversation) -> bytes:
-    """Digest of what a row says: rows that differ only in Unicode form or white space are equal."""
+    """Digest of what a row says: rows that differ only in Unicode form, white space, the ids of
+    tool calls, or in which turns are trained are equal.
+    """
     digest = blake2b(digest_size=_KEY_BYTES)
-    for role, content in _parts(conversation.messages, conversation.text):
-        digest.update(f"{role}\0{_normalise(content)}\0".encode())
+    for kind, said in _parts(conversation):
+        digest.update(f"{kind}\0{_normalise(said)}\0".encode())
     return digest.digest()
 
 
-def _parts(messages: Sequence[Message], text: str) -> list[tuple[str, str]]:
-    return [(m.role, m.content) for m in messages] if messages else [("text", text)]
+def _parts(conversation: Conversation) -> Iterator[tuple[str, str]]:
+    """Kind and text of everything that is said. Which pieces of text are trained is part of what
+    they say, as it is with the roles of turns.
+    """
+    for tool in conversation.tools:
+        yield "tools", json.dumps(tool, sort_keys=True, ensure_ascii=False)
+    for message in conversation.messages:
+        yield message.role, message.content
+        if message.name:
+            yield "name", message.name
+        for call in message.tool_calls:
+            yield "call", call.name
+            yield "arguments", json.dumps(call.arguments, sort_keys=True, ensure_ascii=False)
+    for segment in conversation.segments:
+        yield "answer" if segment.trained else "prompt", segment.text
+    if not conversation.messages and not conversation.segments:
+        yield "text", conversation.text
 
 
 def fields_key(fields: Mapping[str, object]) -> bytes:

@@ -1,10 +1,17 @@
-"""Bytes to text: UTF-8, with or without a byte order mark, and a way out for everything else."""
+"""Bytes to lines, and lines to text: UTF-8, with or without a byte order mark, and a way out for
+everything else.
+"""
 
 from __future__ import annotations
 
 import codecs
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
+from llamafarm.data.compressed import unpack_command, without_compression
 from llamafarm.data.records import BadRow
 from llamafarm.data.rows import RowRef
 from llamafarm.errors import DataError, Problem
@@ -17,13 +24,55 @@ _WIDE_BOMS = (
     (codecs.BOM_UTF16_BE, "UTF-16"),
 )
 
+MAX_LINE_BYTES = 2**28
+_PIECE_BYTES = 2**20
+NUL_HINT = "NUL bytes are left where writing a file was cut off: write it again"
+
+
+@dataclass(frozen=True, slots=True)
+class LongLine:
+    """Stands for a line of more than MAX_LINE_BYTES, whose text is not kept. length: in bytes."""
+
+    length: int
+
+    def refused(self, source: RowRef) -> BadRow:
+        """The line as a row that cannot be used."""
+        message = (
+            f"a line of {self.length:,} bytes; a row may have {MAX_LINE_BYTES:,} "
+            f"({MAX_LINE_BYTES // 2**20} MiB)"
+        )
+        hint = "one row a line: lines end with LF or CRLF"
+        return BadRow(source, (Problem(message, where=str(source), hint=hint),))
+
+
+def read_lines(file: BinaryIO) -> Iterator[bytes | LongLine]:
+    """The lines of a file with their endings. Of a line that is too long nothing is kept."""
+    piece = min(_PIECE_BYTES, MAX_LINE_BYTES + 1)
+    for line in iter(partial(file.readline, piece), b""):
+        yield line if len(line) < piece else _whole_line(file, line, piece)
+
+
+def _whole_line(file: BinaryIO, line: bytes, piece: int) -> bytes | LongLine:
+    """The line that begins like this: in pieces, because a line may be the whole file."""
+    pieces, length = [line], len(line)
+    while line and not line.endswith(b"\n"):
+        line = file.readline(piece)
+        length += len(line)
+        if length > MAX_LINE_BYTES:
+            pieces.clear()
+        else:
+            pieces.append(line)
+    return b"".join(pieces) if length <= MAX_LINE_BYTES else LongLine(length)
+
 
 def conversion_hint(name: str, encoding: str) -> str:
     """The line to type that makes UTF-8 of a file."""
-    path = Path(name)
+    path = without_compression(Path(name))
+    unpack = unpack_command(name)
+    convert = f"iconv -f {encoding} -t UTF-8"
+    command = f"{unpack} | {convert}" if unpack else f"{convert} {name}"
     return (
-        f"save it as UTF-8, e.g. `iconv -f {encoding} -t UTF-8 {name} > "
-        f"{path.with_name(path.stem + '.utf8' + path.suffix)}`"
+        f"save it as UTF-8, e.g. `{command} > {path.with_name(path.stem + '.utf8' + path.suffix)}`"
     )
 
 

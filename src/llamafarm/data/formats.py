@@ -2,34 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
 from llamafarm.data.json_reader import describe
 from llamafarm.data.records import BadRow, Record
 from llamafarm.data.row_reader import RowReader, join_blank_line
-from llamafarm.data.rows import Conversation, Message
+from llamafarm.data.rows import Conversation, Message, Segment
+from llamafarm.data.turn_reader import TURN_ROLES, read_turns
 from llamafarm.errors import DataError, Problem
 from llamafarm.strategy.model import DataFormat
 
+REJECTED_NOTICE = "preference rows: the chosen answers are trained, the rejected ones are not used"
 _ANSWERS = ("output", "response", "answer", "completion")
-_QUESTIONS = ("question", "query", "prompt", "q", "problem", "input")
-_QA_ANSWERS = ("answer", "response", "a", "completion", "solution", "reply", "output")
+_QUESTIONS = ("question", "query", "prompt", "q", "problem", "input", "message_1")
+_QA_ANSWERS = (
+    "answer",
+    "response",
+    "a",
+    "completion",
+    "solution",
+    "reply",
+    "output",
+    "generation",
+    "message_2",
+)
+_CHOSEN = ("chosen", "chosen_response")
+_REJECTED = ("rejected", "rejected_response")
+_ARTICLES = ("article", "context")
+_TURN_LISTS = ("messages", "conversations", "conversation")
+_SYSTEM = ("system", "system_prompt")
+# Fields of a turn, and what a row of turns may hold beside them.
+_OF_TURNS = ("role", "content", "tools", "label", *_SYSTEM)
 
 
 @dataclass(frozen=True, slots=True)
 class RowFormat:
-    """keys: a row has this format when it has one name of each group; example: a correct row."""
+    """keys: a row has this format when it has one name of each group; example: a correct row.
+
+    by_name: only where the strategy names it, because its keys say too little; not_with: a row that
+    has one of these fields has another format.
+    """
 
     name: DataFormat
     keys: tuple[tuple[str, ...], ...]
     optional: tuple[str, ...]
     example: str
-    parse: Callable[[RowReader], tuple[Message, ...] | str]
+    parse: Callable[[RowReader], Conversation]
+    by_name: bool = False
+    not_with: tuple[str, ...] = ()
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Every name that a column may be given for."""
+        return (*(name for group in self.keys for name in group), *self.optional)
+
+    def fits(self, keys: set[str]) -> bool:
+        """Whether a row with these fields has this format."""
+        return self._may_fit(keys) and all(any(n in keys for n in group) for group in self.keys)
+
+    def found(self, keys: set[str]) -> int:
+        """How many of its groups a row with these fields has; 0 where it has another format."""
+        if not self._may_fit(keys):
+            return 0
+        return sum(any(name in keys for name in group) for group in self.keys)
+
+    def _may_fit(self, keys: set[str]) -> bool:
+        return not self.by_name and not any(name in keys for name in self.not_with)
 
 
-def _alpaca(row: RowReader) -> tuple[Message, ...]:
+def _alpaca(row: RowReader) -> Conversation:
+    asked = _instructed(row)
+    return row.conversation((*asked, Message("assistant", row.text(*_ANSWERS))))
+
+
+def _instructed(row: RowReader) -> tuple[Message, ...]:
+    """System prompt, earlier turns and the question of an alpaca row."""
     instruction = row.optional_text("instruction")
     given = row.optional_text("input", "context")
     if not instruction.strip() and not given.strip():
@@ -37,12 +86,11 @@ def _alpaca(row: RowReader) -> tuple[Message, ...]:
     asked = Message(
         "user", join_blank_line([instruction, given]), instruction=instruction, input=given
     )
-    answer = Message("assistant", row.text(*_ANSWERS))
-    return (*_system(row), *_history(row), asked, answer)
+    return (*_system(row), *_history(row), asked)
 
 
 def _system(row: RowReader) -> tuple[Message, ...]:
-    system = row.optional_text("system", "system_prompt")
+    system = row.optional_text(*_SYSTEM)
     return (Message("system", system),) if system.strip() else ()
 
 
@@ -65,118 +113,348 @@ def _history(row: RowReader) -> tuple[Message, ...]:
     return tuple(turns)
 
 
-def _messages(row: RowReader) -> tuple[Message, ...]:
-    turns = row.messages("messages", role_key="role", content_key="content")
-    return _with_answer(row, "messages", turns)
+def _turn_list(row: RowReader) -> Conversation:
+    """messages, and ShareGPT's conversations."""
+    name = next((name for name in _TURN_LISTS if row.value(name) is not None), "messages")
+    return _with_answer(row, name, _with_system(row, read_turns(row, name)))
 
 
-def _sharegpt(row: RowReader) -> tuple[Message, ...]:
-    name = "conversations" if row.present("conversations") else "conversation"
-    turns = row.messages(name, role_key="from", content_key="value")
-    if not any(turn.role == "system" for turn in turns):
-        turns = (*_system(row), *turns)
-    return _with_answer(row, name, turns)
+def _with_system(row: RowReader, turns: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The row's system prompt first, unless a turn is one."""
+    has_system = any(turn.role == "system" for turn in turns)
+    return turns if has_system else (*_system(row), *turns)
 
 
-def _with_answer(row: RowReader, path: str, turns: tuple[Message, ...]) -> tuple[Message, ...]:
-    if turns and row.bad_row() is None and not any(turn.role == "assistant" for turn in turns):
-        row.fault(path, "no turn of the assistant: nothing to learn", empty=True)
-    return turns
+def _with_answer(row: RowReader, path: str, turns: tuple[Message, ...]) -> Conversation:
+    answers = [turn for turn in turns if turn.role == "assistant"]
+    if turns and row.bad_row() is None and not any(turn.trained for turn in answers):
+        none = "no turn of the assistant is trained" if answers else "no turn of the assistant"
+        row.fault(path, f"{none}: nothing to learn", empty=not answers)
+    return row.conversation(turns)
 
 
-def _prompt_completion(row: RowReader) -> tuple[Message, ...]:
+def _prompt_completion(row: RowReader) -> Conversation:
     prompt = _side(row, "prompt", "user")
     completion = _side(row, "completion", "assistant")
-    return _with_answer(row, "completion", (*_system(row), *prompt, *completion))
+    return _with_answer(row, "completion", _with_system(row, (*prompt, *completion)))
 
 
 def _side(row: RowReader, name: str, role: str) -> tuple[Message, ...]:
-    if isinstance(row.value(name), list):
-        return row.messages(name, role_key="role", content_key="content")
+    if isinstance(row.value(name), list | Mapping):
+        return read_turns(row, name)
     text = row.text(name)
     return (Message("user" if role == "user" else "assistant", text),)
 
 
-def _qa(row: RowReader) -> tuple[Message, ...]:
+def _preference(row: RowReader) -> Conversation:
+    """The prompt with the chosen answer, which may be a whole conversation."""
+    name = next((name for name in _CHOSEN if row.value(name) is not None), _CHOSEN[0])
+    chosen = _side(row, name, "assistant")
+    if not any(turn.role == "user" for turn in chosen):
+        return _with_answer(row, name, _with_system(row, (*_compared(row), *chosen)))
+    said = {turn.content for turn in chosen}
+    if row.present(*_PROMPTS) and any(
+        turn.content not in said for turn in _compared(row) if turn.role == "user"
+    ):
+        row.fault(name, "is a whole conversation, in which the prompt of the row does not stand")
+    return _with_answer(row, name, _with_system(row, chosen))
+
+
+_PROMPTS = (*_TURN_LISTS, "instruction", "prompt", "question", "query", "input")
+
+
+def _compared(row: RowReader) -> tuple[Message, ...]:
+    """What was asked, in a row of two answers."""
+    name = next((n for n in _PROMPTS if row.value(n) is not None), "prompt")
+    if name in _TURN_LISTS:
+        return read_turns(row, name)
+    if name == "instruction":
+        return _instructed(row)
+    return _side(row, name, "user")
+
+
+def _reflection(row: RowReader) -> Conversation:
+    """A first answer, what is wrong with it, and the answer after that."""
+    turns = (
+        *_instructed(row),
+        Message("assistant", row.text("output")),
+        Message("user", row.text("reflection")),
+        Message("assistant", row.text("corrected")),
+    )
+    return row.conversation(turns)
+
+
+def _multiple_choice(row: RowReader) -> Conversation:
+    question = row.text("question")
+    choices = "\n".join(f"- {choice}" for choice in _choices(row))
+    asked = Message(
+        "user", join_blank_line([question, choices]), instruction=question, input=choices
+    )
+    answer = Message("assistant", row.text("solution", "answer", "explanation"))
+    return row.conversation((*_system(row), asked, answer))
+
+
+def _choices(row: RowReader) -> Iterator[str]:
+    value = row.value("choices")
+    if not isinstance(value, list) or not value:
+        found = "an empty list" if isinstance(value, list) else describe(value)
+        row.fault("choices", f"expected a list of texts, found {found}")
+        return
+    for i, choice in enumerate(value):
+        yield row.checked_text(choice, f"choices[{i}]", required=True)
+
+
+def _context_qa(row: RowReader) -> Conversation:
+    article = row.optional_text(*_ARTICLES)
+    question = row.text(*_QUESTIONS)
+    asked = Message(
+        "user", join_blank_line([article, question]), instruction=question, input=article
+    )
+    return row.conversation((*_system(row), asked, Message("assistant", row.text(*_QA_ANSWERS))))
+
+
+_SUMMARISE = "Summarize this article (TL;DR)."
+
+
+def _summary(row: RowReader) -> Conversation:
+    """The rows hold no question: it is always this one."""
+    article = row.text("article")
+    asked = Message(
+        "user", join_blank_line([_SUMMARISE, article]), instruction=_SUMMARISE, input=article
+    )
+    return row.conversation((*_system(row), asked, Message("assistant", row.text("summary"))))
+
+
+def _jeopardy(row: RowReader) -> Conversation:
+    """The clue and its category; the answer is a question, as the game asks for it."""
+    clue, category = row.text("question"), row.optional_text("category")
+    asked = Message("user", join_blank_line([clue, category]), instruction=clue, input=category)
+    return row.conversation((asked, Message("assistant", f"what is {row.text('answer')}")))
+
+
+def _qa(row: RowReader) -> Conversation:
     question = Message("user", row.text(*_QUESTIONS))
-    return (*_system(row), question, Message("assistant", row.text(*_QA_ANSWERS)))
+    answer = Message("assistant", row.text(*_QA_ANSWERS))
+    return row.conversation((*_system(row), question, answer))
 
 
-def _text(row: RowReader) -> str:
-    return row.text("text")
+def _input_output(row: RowReader) -> Conversation:
+    """axolotl's template-free rows: pieces of text, those with label true trained."""
+    value = row.value("segments")
+    if not isinstance(value, list):
+        row.fault("segments", f"expected a list of pieces of text, found {describe(value)}")
+        return Conversation(row.source)
+    pieces = [_segment(row, piece, f"segments[{i}]") for i, piece in enumerate(value)]
+    segments = tuple(piece for piece in pieces if piece)
+    if row.bad_row() is None and not any(s.trained and s.text.strip() for s in segments):
+        row.fault("segments", "no piece of text has label true: nothing to learn", empty=True)
+    return Conversation(row.source, segments=segments)
+
+
+def _segment(row: RowReader, piece: object, path: str) -> Segment | None:
+    if not isinstance(piece, Mapping):
+        row.fault(path, f"expected an object with label and text, found {describe(piece)}")
+        return None
+    label = piece.get("label")
+    if not isinstance(label, bool):
+        row.fault(f"{path}.label", f"expected true or false, found {describe(label)}")
+    text = row.checked_text(piece.get("text"), f"{path}.text")
+    return Segment(text, label is True)
+
+
+def _text(row: RowReader) -> Conversation:
+    return Conversation(row.source, text=row.text("text"))
 
 
 FORMATS: Mapping[str, RowFormat] = {
     entry.name: entry
     for entry in (
         RowFormat(
+            "preference",
+            (_CHOSEN, _REJECTED),
+            (*_PROMPTS, "history", *_OF_TURNS),
+            '{"prompt": "…", "chosen": "…", "rejected": "…"}',
+            _preference,
+        ),
+        RowFormat(
             "messages",
             (("messages",),),
-            (),
+            _OF_TURNS,
             '{"messages": [{"role": "user", "content": "…"}, '
             '{"role": "assistant", "content": "…"}]}',
-            _messages,
+            _turn_list,
         ),
         RowFormat(
             "sharegpt",
             (("conversations", "conversation"),),
-            ("system",),
+            _OF_TURNS,
             '{"conversations": [{"from": "human", "value": "…"}, {"from": "gpt", "value": "…"}]}',
-            _sharegpt,
+            _turn_list,
+        ),
+        RowFormat(
+            "reflection",
+            (("instruction",), ("output",), ("reflection",), ("corrected",)),
+            ("input", "context", *_SYSTEM),
+            '{"instruction": "…", "output": "…", "reflection": "…", "corrected": "…"}',
+            _reflection,
         ),
         RowFormat(
             "alpaca",
             (("instruction",), _ANSWERS),
-            ("input", "context", "system", "history"),
+            ("input", "context", "history", "tools", "label", *_SYSTEM),
             '{"instruction": "…", "input": "", "output": "…"}',
             _alpaca,
         ),
         RowFormat(
             "prompt_completion",
             (("prompt",), ("completion",)),
-            ("system",),
+            _OF_TURNS,
             '{"prompt": "…", "completion": "…"}',
             _prompt_completion,
         ),
         RowFormat(
+            "multiple_choice",
+            (("question",), ("choices",), ("solution", "answer", "explanation")),
+            _SYSTEM,
+            '{"question": "…", "choices": ["…", "…"], "solution": "…"}',
+            _multiple_choice,
+        ),
+        RowFormat(
+            "context_qa",
+            (_ARTICLES, _QUESTIONS, _QA_ANSWERS),
+            _SYSTEM,
+            '{"article": "…", "question": "…", "answer": "…"}',
+            _context_qa,
+        ),
+        RowFormat(
             "qa",
             (_QUESTIONS, _QA_ANSWERS),
-            ("system",),
+            _SYSTEM,
             '{"question": "…", "answer": "…"}',
             _qa,
+        ),
+        RowFormat(
+            "jeopardy",
+            (("question",), ("answer",)),
+            ("category",),
+            '{"question": "…", "category": "…", "answer": "…"}',
+            _jeopardy,
+            by_name=True,
+        ),
+        RowFormat(
+            "summary",
+            (("article",), ("summary",)),
+            _SYSTEM,
+            '{"article": "…", "summary": "…"}',
+            _summary,
+        ),
+        RowFormat(
+            "input_output",
+            (("segments",),),
+            (),
+            '{"segments": [{"label": false, "text": "…"}, {"label": true, "text": "…"}]}',
+            _input_output,
+            not_with=("text",),
         ),
         RowFormat("text", (("text",),), (), '{"text": "…"}', _text),
     )
 }
 
+# What other tools call these formats: axolotl's `type`, LLaMA-Factory's `formatting` and stages,
+# TRL's dataset types.
+FORMAT_ALIASES: Mapping[str, DataFormat] = {
+    "chat_template": "messages",
+    "chatml": "messages",
+    "conversational": "messages",
+    "openai": "messages",
+    "pygmalion": "sharegpt",
+    "alpaca_chat": "alpaca",
+    "alpaca_chat.load_concise": "alpaca",
+    "alpaca_instruct": "alpaca",
+    "alpaca_w_system": "alpaca",
+    "gpteacher": "alpaca",
+    "oasst": "alpaca",
+    "prompt-completion": "prompt_completion",
+    "kto": "prompt_completion",
+    "unpaired_preference": "prompt_completion",
+    "alpaca_chat.load_camel_ai": "qa",
+    "alpaca_chat.load_qa": "qa",
+    "alpaca_w_system.load_open_orca": "qa",
+    "alpaca_w_system.load_open_orca_chatml": "qa",
+    "metharme": "qa",
+    "nomic_gpt4all": "qa",
+    "context_qa.load_v2": "context_qa",
+    "concisechoice": "multiple_choice",
+    "explainchoice": "multiple_choice",
+    "summarizetldr": "summary",
+    "chat_template.argilla": "preference",
+    "chat_template.default": "preference",
+    "chatml.argilla": "preference",
+    "chatml.intel": "preference",
+    "chatml.prompt_pairs": "preference",
+    "chatml.ultra": "preference",
+    "llama3.argilla": "preference",
+    "llama3.intel": "preference",
+    "llama3.prompt_pairs": "preference",
+    "llama3.ultra": "preference",
+    "template_free": "input_output",
+    "completion": "text",
+    "language_modeling": "text",
+    "pretrain": "text",
+    "pretraining": "text",
+    "pt": "text",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class RowSpec:
-    """How rows are to be read. columns: our name for a field → the file's name for it."""
+    """How rows are to be read.
+
+    columns: our name for a field, of the row or of its turns, → the file's name; roles: our name
+    for who speaks → the file's. Raises DataError with all names that are not known.
+    """
 
     data_format: DataFormat = "auto"
     columns: Mapping[str, str] | None = None
+    roles: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         names = self.known_names()
-        unknown = [name for name in self.columns or () if name not in names]
-        if unknown:
-            raise DataError(
-                "dataset.columns names fields that there are not",
-                [_unknown_column(name, names) for name in unknown],
-            )
+        problems = [
+            _unknown("field", f"dataset.columns.{name}", name, names)
+            for name in self.columns or ()
+            if name not in names
+        ]
+        problems += self._role_problems(names)
+        if problems:
+            raise DataError("dataset.columns or dataset.roles cannot be used", problems)
 
     def known_names(self) -> tuple[str, ...]:
         """Fields that a column may be given for."""
         wanted = [FORMATS[self.data_format]] if self.data_format != "auto" else FORMATS.values()
-        found = {n for f in wanted for n in (*(k for group in f.keys for k in group), *f.optional)}
-        return tuple(sorted(found))
+        return tuple(sorted({name for row_format in wanted for name in row_format.fields}))
+
+    def _role_problems(self, names: tuple[str, ...]) -> list[Problem]:
+        roles = self.roles or {}
+        if roles and "role" not in names:
+            message = f"has no effect: a row of format {self.data_format} has no turns"
+            return [Problem(message, path="dataset.roles", hint="leave it out")]
+        problems = [
+            _unknown("role", f"dataset.roles.{role}", role, TURN_ROLES)
+            for role in roles
+            if role not in TURN_ROLES
+        ]
+        spoken = [name.strip().lower() for name in roles.values()]
+        for name in sorted({name for name in spoken if spoken.count(name) > 1}):
+            both = " and ".join(r for r, n in roles.items() if n.strip().lower() == name)
+            problems.append(Problem(f'"{name}" is the name of {both}', path="dataset.roles"))
+        return problems
 
 
-def _unknown_column(name: str, names: tuple[str, ...]) -> Problem:
+def _unknown(what: str, path: str, name: str, names: tuple[str, ...]) -> Problem:
     near = get_close_matches(name, names, n=1)
     hint = f"did you mean `{near[0]}`?" if near else f"known are {', '.join(names)}"
-    return Problem("unknown field", path=f"dataset.columns.{name}", hint=hint)
+    return Problem(f"unknown {what}", path=path, hint=hint)
 
 
 def recognise(record: Record, spec: RowSpec) -> RowFormat | None:
@@ -186,14 +464,12 @@ def recognise(record: Record, spec: RowSpec) -> RowFormat | None:
     """
     if spec.data_format != "auto":
         return FORMATS[spec.data_format]
-    keys = {str(key).strip().lower() for key in record.fields} | set(spec.columns or ())
-    if {"chosen", "rejected"} <= keys:
-        return None
-    return next((f for f in FORMATS.values() if _groups_found(f, keys) == len(f.keys)), None)
+    keys = _keys(record, spec)
+    return next((row_format for row_format in FORMATS.values() if row_format.fits(keys)), None)
 
 
-def _groups_found(row_format: RowFormat, keys: set[str]) -> int:
-    return sum(any(name in keys for name in group) for group in row_format.keys)
+def _keys(record: Record, spec: RowSpec) -> set[str]:
+    return {str(key).strip().lower() for key in record.fields} | set(spec.columns or ())
 
 
 def to_conversation(record: Record, spec: RowSpec) -> tuple[Conversation, str] | BadRow:
@@ -201,37 +477,23 @@ def to_conversation(record: Record, spec: RowSpec) -> tuple[Conversation, str] |
     row_format = recognise(record, spec) or _nearest(record, spec)
     if row_format is None:
         return _unrecognised(record)
-    row = RowReader(record, spec.columns or {}, row_format.example)
-    parsed = row_format.parse(row)
-    bad = row.bad_row()
-    if bad:
-        return bad
-    if isinstance(parsed, str):
-        return Conversation(record.source, text=parsed), row_format.name
-    return Conversation(record.source, messages=parsed), row_format.name
+    row = RowReader(record, spec.columns or {}, row_format.example, spec.roles)
+    conversation = row_format.parse(row)
+    return row.bad_row() or (conversation, row_format.name)
 
 
 def _nearest(record: Record, spec: RowSpec) -> RowFormat | None:
-    """The format that lacks one field only, so that the message can name that field."""
-    keys = {str(key).strip().lower() for key in record.fields} | set(spec.columns or ())
-    if {"chosen", "rejected"} <= keys:
-        return None
-    best = max(FORMATS.values(), key=lambda f: _groups_found(f, keys))
-    return best if _groups_found(best, keys) else None
+    """The format that lacks the fewest fields, so that the message can name them."""
+    keys = _keys(record, spec)
+    found = {name: row_format.found(keys) for name, row_format in FORMATS.items()}
+    near = [row_format for name, row_format in FORMATS.items() if found[name]]
+    return max(near, key=lambda f: (found[f.name] - len(f.keys), found[f.name]), default=None)
 
 
 def _unrecognised(record: Record) -> BadRow:
     keys = ", ".join(str(key) for key in record.fields)[:80] or "no fields"
-    if {"chosen", "rejected"} <= record.fields.keys():
-        message = "preference rows (chosen, rejected) are not trained by this version"
-        hint = 'keep the chosen answer: {"prompt": "…", "completion": "…"}'
-    else:
-        message = f"no known format has these fields: {keys}"
-        names = [str(key) for key in record.fields][:2]
-        mapping = ", ".join(
-            f"{o}: {t}" for o, t in zip(("question", "answer"), names, strict=False)
-        )
-        hint = (
-            f"name them, e.g. {FORMATS['qa'].example}; or map them: dataset.columns: {{{mapping}}}"
-        )
+    names = [str(key) for key in record.fields][:2]
+    mapping = ", ".join(f"{o}: {t}" for o, t in zip(("question", "answer"), names, strict=False))
+    hint = f"name them, e.g. {FORMATS['qa'].example}; or map them: dataset.columns: {{{mapping}}}"
+    message = f"no known format has these fields: {keys}"
     return BadRow(record.source, (Problem(message, where=str(record.source), hint=hint),))

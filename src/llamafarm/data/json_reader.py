@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from llamafarm.data.encoding import UTF8_BOM, decode_line
+from llamafarm.data.compressed import open_bytes
+from llamafarm.data.encoding import NUL_HINT, UTF8_BOM, LongLine, decode_line, read_lines
 from llamafarm.data.records import ROW_HINT, BadRow, Item, Record
 from llamafarm.data.rows import RowRef
 from llamafarm.errors import DataError, Problem
@@ -15,6 +18,12 @@ from llamafarm.errors import DataError, Problem
 # A row may hold a list of objects of its own under these keys; under any other single key it is the
 # list of rows.
 _ROW_LISTS = frozenset({"messages", "conversations", "conversation"})
+
+MAX_DEPTH = 200
+MAX_DIGITS = 4300
+_SPACE = " \t\n\r"
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_SHOWN_CHARACTERS = 40
 
 
 class _NotStrictJsonError(ValueError):
@@ -25,17 +34,20 @@ def read_jsonl(path: Path, name: str) -> Iterator[Item]:
     """One record a line. Blank lines are passed over; a byte order mark belongs to the file, not to
     its first row.
     """
-    with path.open("rb") as file:
+    with open_bytes(path, name) as file:
         yield from _read_lines(file, name)
 
 
 def _read_lines(file: BinaryIO, name: str) -> Iterator[Item]:
     offset = 0
-    for number, line in enumerate(file, start=1):
+    for number, line in enumerate(read_lines(file), start=1):
+        if isinstance(line, LongLine):
+            yield line.refused(RowRef(name, number))
+            offset += line.length
+            continue
         raw = line.removeprefix(UTF8_BOM) if number == 1 else line
-        skipped = len(line) - len(raw)
-        if raw.strip():
-            yield _read_row(raw, RowRef(name, number), offset + skipped)
+        if not raw.isspace() and raw:
+            yield _read_row(raw, RowRef(name, number), offset + len(line) - len(raw))
         offset += len(line)
 
 
@@ -57,24 +69,118 @@ def _bad(source: RowRef, message: str, hint: str) -> BadRow:
 
 
 def strict_json(text: str) -> object:
-    """json.loads that refuses NaN, Infinity and keys that stand twice.
+    """json.loads that refuses what other readers would not read, or read differently: NaN,
+    Infinity, keys that stand twice, numbers beyond what a float holds or of more than MAX_DIGITS
+    digits, half of a character, and more than MAX_DEPTH levels.
 
     Raises ValueError, RecursionError.
     """
-    return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+    start = len(text) - len(text.lstrip(_SPACE))
+    value, end = _DECODER.raw_decode(text, start)
+    if end != len(text) and (rest := text[end:].lstrip(_SPACE)):
+        raise json.JSONDecodeError("Extra data", text, len(text) - len(rest))
+    if _may_be_deep(text, start):
+        _refuse_depth(value)
+    if "\\" in text and _SURROGATE.search(text):
+        _refuse_half_characters(value)
+    return value
+
+
+def _may_be_deep(text: str, start: int) -> bool:
+    """Looks at the text alone, the cheapest question first: most rows are flat."""
+    if len(text) < 2 * MAX_DEPTH or ("[" not in text and text.find("{", start + 1) < 0):
+        return False
+    return text.count("[") + text.count("{") > MAX_DEPTH
 
 
 def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise _NotStrictJsonError(f'the key "{twice}" stands twice in one object')
+        raise _NotStrictJsonError(f'the key "{_first_twice(pairs)}" stands twice in one object')
     return fields
+
+
+def _first_twice(pairs: Iterable[tuple[str, object]]) -> str:
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            return _shortened(key)
+        seen.add(key)
+    return ""
 
 
 def _refuse_constant(name: str) -> object:
     raise _NotStrictJsonError(f"{name} is not JSON; expected a number, text or null")
+
+
+def _integer(digits: str) -> int:
+    """int() takes quadratic time, and the limit that Python sets against it can be lifted."""
+    if len(digits) > MAX_DIGITS:
+        raise _NotStrictJsonError(f"a number of {len(digits):,} digits; at most {MAX_DIGITS:,}")
+    return int(digits)
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise _NotStrictJsonError(f"the number {_shortened(digits)} is too large")
+    return value
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique_keys,
+    parse_constant=_refuse_constant,
+    parse_int=_integer,
+    parse_float=_finite,
+)
+
+
+def _refuse_depth(value: object) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [inner for outer in level for inner in _children(outer)]
+        if not level:
+            return
+    raise _NotStrictJsonError(f"nested too deeply to be read: more than {MAX_DEPTH} levels")
+
+
+def _children(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def _refuse_half_characters(value: object) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as fault:
+        half = fault.object[fault.start]
+        raise _NotStrictJsonError(
+            f"{_path_of(half, value)} holds half of a character "
+            f"(\\u{ord(half):04x} without its other half)"
+        ) from fault
+
+
+def _path_of(character: str, value: object) -> str:
+    """Where a character stands: `messages[2].content`."""
+    waiting = [("", value)]
+    while waiting:
+        path, found = waiting.pop()
+        if isinstance(found, str) and character in found:
+            return path or "the text"
+        if isinstance(found, list):
+            waiting += [(f"{path}[{i}]", inner) for i, inner in enumerate(found)]
+        elif isinstance(found, dict):
+            if any(character in key for key in found):
+                return "a key"
+            waiting += [(f"{path}.{key}".lstrip("."), inner) for key, inner in found.items()]
+    return "the row"
+
+
+def _shortened(text: str) -> str:
+    """The beginning of a text, such that it can be printed."""
+    shown = text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
+    return shown.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def describe(value: object) -> str:
@@ -97,11 +203,17 @@ def describe(value: object) -> str:
 
 def _describe(fault: Exception, text: str) -> str:
     if isinstance(fault, json.JSONDecodeError):
+        column = fault.pos + 1
+        found = text[fault.pos : fault.pos + 1]
         if _ends_early(fault, text):
             return f"not valid JSON: the row breaks off at column {len(text.rstrip()) + 1}"
-        return f"not valid JSON: {fault.msg} at column {fault.pos + 1}"
+        if found == "\0":
+            return f"not valid JSON: a NUL byte, a control character, at column {column}"
+        if found == "\ufeff":
+            return f"not valid JSON: a byte order mark (BOM) inside the file, at column {column}"
+        return f"not valid JSON: {fault.msg} at column {column}"
     if isinstance(fault, RecursionError):
-        return "nested too deeply to be read"
+        return f"nested too deeply to be read: more than {MAX_DEPTH} levels"
     return str(fault)
 
 
@@ -111,11 +223,16 @@ def _ends_early(fault: json.JSONDecodeError, text: str) -> bool:
 
 def _hint(text: str, fault: Exception | None) -> str:
     """What the row probably meant to be."""
-    start = text.lstrip()[:2]
     if isinstance(fault, _NotStrictJsonError):
         return ""
-    if isinstance(fault, json.JSONDecodeError) and fault.msg == "Extra data" and start[:1] == "{":
-        return "one row a line: start a new line after each closing brace"
+    start = text.lstrip()[:2]
+    if isinstance(fault, json.JSONDecodeError):
+        if text[fault.pos : fault.pos + 1] == "\0":
+            return NUL_HINT
+        if fault.msg == "Extra data" and "\r" in text[: fault.pos]:
+            return "lines end with LF or CRLF: convert with `tr '\\r' '\\n'`"
+        if fault.msg == "Extra data" and start[:1] == "{":
+            return "one row a line: start a new line after each closing brace"
     if start.startswith("["):
         return "a file that is one JSON list is named .json, not .jsonl"
     if start.startswith("{'"):
@@ -127,18 +244,22 @@ def _hint(text: str, fault: Exception | None) -> str:
     return ROW_HINT
 
 
-def is_jsonl_inside(path: Path) -> bool:
-    """Whether a .json file holds one object a line: its first line is a whole object, and a second
-    one follows.
+def is_jsonl_inside(path: Path, name: str) -> bool:
+    """Whether a .json file holds one object a line.
+
+    A line that ends an object and a line that begins one stand next to each other in no JSON value.
     """
-    with path.open("rb") as file:
-        lines = (line for line in file if line.strip(UTF8_BOM + b" \t\r\n"))
+    with open_bytes(path, name) as file:
+        lines = (line for line in read_lines(file) if not _is_blank(line))
         first, second = next(lines, b""), next(lines, b"")
-    try:
-        value = json.loads(first.removeprefix(UTF8_BOM))
-    except (ValueError, RecursionError):
+    if isinstance(first, LongLine) or isinstance(second, LongLine):
         return False
-    return isinstance(value, dict) and second.lstrip().startswith(b"{")
+    whole = first.removeprefix(UTF8_BOM).strip()
+    return whole.startswith(b"{") and whole.endswith(b"}") and second.lstrip().startswith(b"{")
+
+
+def _is_blank(line: bytes | LongLine) -> bool:
+    return isinstance(line, bytes) and not line.strip(UTF8_BOM + b" \t\r\n")
 
 
 def read_json(path: Path, name: str) -> Iterator[Item]:
@@ -155,7 +276,9 @@ def read_json(path: Path, name: str) -> Iterator[Item]:
 
 
 def _load(path: Path, name: str) -> object:
-    text = decode_line(path.read_bytes().removeprefix(UTF8_BOM), RowRef(name, 1), 0)
+    with open_bytes(path, name) as file:
+        data = file.read()
+    text = decode_line(data.removeprefix(UTF8_BOM), RowRef(name, 1), 0)
     if isinstance(text, BadRow):
         raise DataError(f"{name} is not UTF-8", text.problems)
     try:

@@ -1,114 +1,369 @@
-"""Which row of which file is trained on, evaluated on, or left alone."""
+"""Which row of which file is trained on, evaluated on, or left alone; and what that gives away."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
+from llamafarm.data.leakage import find_leakage, leakage_warnings
+from llamafarm.data.near.search import NEAR_SIMILARITY, RowPairs
+from llamafarm.data.quality.observer import QualityObserver
+from llamafarm.data.quality.report import QualityReport
 from llamafarm.data.readers import RowSource
+from llamafarm.data.records import Item, Record
+from llamafarm.data.report import DroppedRow, DuplicateCounts, LeakageReport
 from llamafarm.data.request import DataRequest
-from llamafarm.data.scan import Pipeline, Scan, scan
-from llamafarm.data.split import Split, split_records
+from llamafarm.data.rows import RowRef
+from llamafarm.data.scan import SIDES, FilePlan, Pipeline, Scan, scan
+from llamafarm.data.split import Split, SplitRequest, SplitSize, read_eval_percent, split_rows
 from llamafarm.data.summary import format_name
-from llamafarm.errors import count_of
+from llamafarm.data.survey import (
+    Rows,
+    Survey,
+    Surveyor,
+    first_of_each,
+    groups_of,
+    near_duplicates,
+)
+from llamafarm.errors import DataError, count_of
+
+Work = Callable[[str, int, int], None]
+_UNUSED = -1
+_TRAIN, _EVAL, _TEST = range(3)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """One opened file or Hub split, and what it is for. weight: see request.WeightedFile; size: of
+    the file in bytes, 0 where it is not known.
+    """
+
+    role: str
+    source: RowSource
+    weight: float = 1.0
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Which row of which file goes to which side. sides: role → position in that file → side."""
+    """Which row of which file goes to which side. plans: one a file, in the order of `files`."""
 
+    files: tuple[OpenFile, ...]
     pipeline: Pipeline
-    scans: Mapping[str, Scan]
-    sides: Mapping[str, Mapping[int, str]]
+    scans: tuple[Scan, ...]
+    plans: tuple[FilePlan, ...]
+    sides: tuple[str, ...]
     split: str
     warnings: tuple[str, ...]
     notices: tuple[str, ...]
+    duplicates: DuplicateCounts
+    leakage: tuple[LeakageReport, ...]
+    quality: QualityReport
 
 
-def lay_out(request: DataRequest, sources: Mapping[str, RowSource]) -> Layout:
+def lay_out(
+    request: DataRequest, files: Sequence[OpenFile], scratch: Path, work: Work | None = None
+) -> Layout:
     """Read all files once and give every good row its side.
 
-    sources: by role (train, eval, test). Raises DataError with all faults of a file.
+    files: those of the training side first; scratch: an empty directory; work: told what is done,
+    how much of it, of how much in all. Raises DataError with all faults of a file.
     """
     pipeline = Pipeline.of(request)
-    scans = {
-        role: scan(source, pipeline, request, request.max_samples if role == "train" else None)
-        for role, source in sources.items()
-    }
-    sides = {
-        role: dict.fromkeys(found.positions, role)
-        for role, found in scans.items()
-        if role != "test"
-    }
-    warnings, notices = _overlap_warnings(scans), _scan_notices(request, scans)
-    if not request.eval_wanted:
-        return Layout(pipeline, scans, sides, "none: evaluation is off", warnings, notices)
-    if "eval" in scans:
-        text = f"evaluation rows from {scans['eval'].source.name}"
-        unused = _unused_labels(request)
-        return Layout(pipeline, scans, sides, text, (*warnings, *unused), notices)
-    found = scans["train"]
-    parts = _split(found, request)
-    sides["train"] = {found.positions[row]: "train" for row in parts.train}
-    sides["train"] |= {found.positions[row]: "eval" for row in parts.eval}
-    text = f"{request.eval_fraction:.4g} of {count_of(len(found), 'row')}: {_drawn(request, parts)}"
-    return Layout(pipeline, scans, sides, text, (*parts.warnings, *warnings), notices)
-
-
-def _split(found: Scan, request: DataRequest) -> Split:
-    return split_records(
-        found.keys,
-        request.eval_fraction,
-        request.seed,
-        groups=found.groups if request.group_by else None,
-        strata=found.strata if request.stratify_by else None,
-        shuffle=request.shuffle,
+    quality = QualityObserver()
+    tell = work or (lambda what, done, total: None)
+    grouped, stratified = request.group_by is not None, request.stratify_by is not None
+    with Surveyor(scratch, grouped=grouped, stratified=stratified) as surveyor:
+        scans = tuple(
+            scan(
+                file.source,
+                number,
+                pipeline,
+                request,
+                surveyor,
+                quality,
+                side=file.role,
+                limit=request.max_samples if file.role == "train" else None,
+                on_record=_read_counter(file, tell),
+            )
+            for number, file in enumerate(files)
+        )
+        survey = surveyor.finish()
+        drawn = _draw(request, files, scans, survey, tell)
+    return Layout(
+        tuple(files),
+        pipeline,
+        scans,
+        _plans(files, scans, survey, drawn.sides, request.seed),
+        tuple(SIDES[side] for side in sorted(set(drawn.sides.tolist()) - {_UNUSED})),
+        drawn.split,
+        (*drawn.warnings, *leakage_warnings(drawn.leakage)),
+        (*drawn.notices, *_scan_notices(request, files, scans)),
+        drawn.duplicates,
+        drawn.leakage,
+        quality.report(),
     )
 
 
-def _drawn(request: DataRequest, parts: Split) -> str:
-    how = f"drawn with seed {request.seed}" if request.shuffle else "the last ones"
-    return f"{count_of(len(parts.eval), 'evaluation row')}, {how}"
+def _read_counter(file: OpenFile, tell: Work) -> Callable[[Item], None]:
+    """Tells how much of a file is read: bytes of JSONL, else records of an unknown number."""
+    what, total = f"reading {file.source.name}", file.size
+    records = read = 0
+
+    def on_record(item: Item) -> None:
+        nonlocal records, read
+        records += 1
+        read += len(item.raw) if isinstance(item, Record) else 0
+        if records % 1000 == 0:
+            tell(what, min(read, total) if read else 0, total if read else 0)
+
+    return on_record
 
 
-def _unused_labels(request: DataRequest) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """sides: int8, one a row of the survey."""
+
+    sides: npt.NDArray[np.int8]
+    split: str
+    warnings: tuple[str, ...]
+    notices: tuple[str, ...]
+    duplicates: DuplicateCounts
+    leakage: tuple[LeakageReport, ...]
+
+
+def _draw(
+    request: DataRequest,
+    files: Sequence[OpenFile],
+    scans: Sequence[Scan],
+    survey: Survey,
+    tell: Work,
+) -> _Drawn:
+    roles = np.array([SIDES.index(file.role) for file in files], np.int8)
+    sides = roles[survey.source]
+    duplicates = _count_exact(survey, sides)
+    if request.remove_duplicates:
+        _remove_duplicates(survey, sides, scans)
+    pairs = near_duplicates(survey, lambda done, all_: tell("looking for near copies", done, all_))
+    counts = DuplicateCounts(duplicates, _count_near(survey, sides, pairs), NEAR_SIMILARITY)
+    parts = _split(request, files, survey, sides, pairs) if _splits(request, files) else None
+    if parts is not None:
+        rows = np.flatnonzero(sides == _TRAIN)
+        sides[rows] = parts.sides
+    names = [file.source.name for file in files]
+    leakage = tuple(
+        find_leakage(
+            survey,
+            SIDES[side],
+            np.flatnonzero(sides == side),
+            np.flatnonzero(sides == _TRAIN),
+            pairs,
+            names,
+            forced=parts is not None and side == _EVAL,
+            progress=lambda done, all_: tell("looking for contained rows", done, all_),
+        )
+        for side in (_EVAL, _TEST)
+        if (sides == side).any()
+    )
+    warnings = () if parts is None else parts.warnings
+    notices = () if parts is None else parts.notices
+    return _Drawn(
+        sides,
+        _split_text(request, files, parts),
+        (*warnings, *_unused_labels(request, files)),
+        (*notices, *_duplicate_notices(request, counts)),
+        counts,
+        leakage,
+    )
+
+
+def _splits(request: DataRequest, files: Sequence[OpenFile]) -> bool:
+    """Whether rows are split off the training rows."""
+    return request.eval_wanted and not any(file.role == "eval" for file in files)
+
+
+def _split(
+    request: DataRequest,
+    files: Sequence[OpenFile],
+    survey: Survey,
+    sides: npt.NDArray[np.int8],
+    pairs: RowPairs,
+) -> Split:
+    rows = np.flatnonzero(sides == _TRAIN)
+    return split_rows(
+        groups_of(survey, rows, pairs),
+        split_request(request, len(rows)),
+        strata=None if survey.stratum is None else survey.stratum[rows],
+        stable_keys=survey.normal[rows],
+        name=lambda row: _row_name(files, survey, int(rows[row])),
+    )
+
+
+def _row_name(files: Sequence[OpenFile], survey: Survey, row: int) -> str:
+    return f"{files[int(survey.source[row])].source.name}:{int(survey.line[row])}"
+
+
+def split_request(request: DataRequest, rows: int) -> SplitRequest:
+    """How so many training rows are to be split."""
+    if request.eval_rows is not None:
+        size = SplitSize(rows=request.eval_rows)
+    else:
+        size = SplitSize(fraction=_eval_fraction(request, rows))
+    return SplitRequest(
+        size, seed=request.seed, shuffle=request.shuffle, stable=request.stable_split
+    )
+
+
+def _eval_fraction(request: DataRequest, rows: int) -> float:
+    return read_eval_percent("auto", rows)[0] if request.eval_auto else request.eval_fraction
+
+
+def _split_text(request: DataRequest, files: Sequence[OpenFile], parts: Split | None) -> str:
+    if not request.eval_wanted:
+        return "none: evaluation is off"
+    if parts is None:
+        name = next(file.source.name for file in files if file.role == "eval")
+        return f"evaluation rows from {name}"
+    if request.stable_split:
+        how = f"by content and seed {request.seed}"
+    else:
+        how = f"drawn with seed {request.seed}" if request.shuffle else "the last ones"
+    drawn = count_of(len(parts.eval), "evaluation row")
+    if request.eval_rows is not None:
+        return f"{drawn} of {len(parts.sides):,}, {how}"
+    share = _eval_fraction(request, len(parts.sides))
+    return f"{share:.4g} of {count_of(len(parts.sides), 'row')}: {drawn}, {how}"
+
+
+def _count_exact(survey: Survey, sides: npt.NDArray[np.int8]) -> int:
+    keys = survey.content[sides == _TRAIN]
+    return len(keys) - len(np.unique(keys))
+
+
+def _count_near(survey: Survey, sides: npt.NDArray[np.int8], pairs: RowPairs) -> int:
+    both = (sides[pairs.first] == _TRAIN) & (sides[pairs.second] == _TRAIN)
+    return len(np.union1d(pairs.first[both], pairs.second[both]))
+
+
+def _remove_duplicates(survey: Survey, sides: npt.NDArray[np.int8], scans: Sequence[Scan]) -> None:
+    """Of equal rows of one side only the first is used."""
+    for side in (_TRAIN, _EVAL, _TEST):
+        rows = np.flatnonzero(sides == side)
+        keys = survey.content[rows]
+        kept = first_of_each(keys)
+        _, inverse = np.unique(keys, return_inverse=True)
+        first_of = np.empty(int(inverse.max(initial=-1)) + 1, np.int64)
+        first_of[inverse[kept]] = kept
+        extra = np.setdiff1d(np.arange(len(rows)), kept)
+        for place in extra.tolist():
+            row, original = int(rows[place]), int(rows[first_of[inverse[place]]])
+            found = scans[int(survey.source[row])]
+            found.dropped.add(_duplicate(survey, scans, row, original))
+        sides[rows[extra]] = _UNUSED
+
+
+def _duplicate(survey: Survey, scans: Sequence[Scan], row: int, original: int) -> DroppedRow:
+    source = scans[int(survey.source[row])].source.name
+    other = scans[int(survey.source[original])].source.name
+    line = int(survey.line[original])
+    where = f"line {line}" if other == source else f"{other}:{line}"
+    ref = RowRef(source, int(survey.line[row]))
+    return DroppedRow(ref, f"says the same as {where}", "duplicate")
+
+
+def _plans(
+    files: Sequence[OpenFile],
+    scans: Sequence[Scan],
+    survey: Survey,
+    sides: npt.NDArray[np.int8],
+    seed: int,
+) -> tuple[FilePlan, ...]:
+    plans = []
+    for number, (file, found) in enumerate(zip(files, scans, strict=True)):
+        rows = slice(found.first, found.first + found.rows)
+        used = sides[rows] != _UNUSED
+        positions, side = survey.position[rows][used], sides[rows][used]
+        repeats = np.ones(len(positions), np.int32)
+        if file.weight != 1.0:
+            trained = np.flatnonzero(side == _TRAIN)
+            repeats[trained] = _repeats(len(trained), file.weight, seed, number)
+        plans.append(FilePlan(positions.copy(), side.copy(), repeats))
+    return tuple(plans)
+
+
+def _repeats(rows: int, weight: float, seed: int, number: int) -> npt.NDArray[np.int32]:
+    """How often each of a file's rows is written: its whole part each, and the rest drawn."""
+    whole = int(weight)
+    extra = round((weight - whole) * rows)
+    repeats = np.full(rows, whole, np.int32)
+    repeats[np.random.default_rng([seed, number]).permutation(rows)[:extra]] += 1
+    return repeats
+
+
+def _unused_labels(request: DataRequest, files: Sequence[OpenFile]) -> list[str]:
+    if _splits(request, files):
+        return []
     labels = {"group_by": request.group_by, "stratify_by": request.stratify_by}
-    return [
-        f"dataset.{name} has no effect: the evaluation rows are in a file of their own"
-        for name, value in labels.items()
-        if value
-    ]
+    why = "the evaluation rows are in a file of their own"
+    why = why if request.eval_wanted else "evaluation is off"
+    return [f"dataset.{name} has no effect: {why}" for name, value in labels.items() if value]
 
 
-def _overlap_warnings(scans: Mapping[str, Scan]) -> tuple[str, ...]:
-    """Rows that two files share: what was trained on cannot be evaluated on."""
-    found: list[str] = []
-    train = scans["train"]
-    known = set(train.keys)
-    for role in ("eval", "test"):
-        if role in scans and (both := sum(key in known for key in scans[role].keys)):
-            found.append(
-                f"{scans[role].source.name} shares {count_of(both, 'row')} with "
-                f"{train.source.name}: its loss will look better than it is"
-            )
-    return tuple(found)
+def _duplicate_notices(request: DataRequest, counts: DuplicateCounts) -> list[str]:
+    notices = []
+    if counts.exact and not request.remove_duplicates:
+        notices.append(
+            f"{count_of(counts.exact, 'row')} repeat earlier ones; "
+            "data_preprocessing.remove_duplicates leaves them out"
+        )
+    if counts.near:
+        notices.append(
+            f"{count_of(counts.near, 'row')} nearly repeat others "
+            f"(similarity of {counts.similarity:g} and more)"
+        )
+    return notices
 
 
-def _scan_notices(request: DataRequest, scans: Mapping[str, Scan]) -> tuple[str, ...]:
-    notices = [notice for found in scans.values() for notice in found.source.notices]
-    for found in scans.values():
+def _scan_notices(
+    request: DataRequest, files: Sequence[OpenFile], scans: Iterable[Scan]
+) -> list[str]:
+    scans = tuple(scans)
+    notices = [notice for found in scans for notice in found.source.notices]
+    for found in scans:
         if len(found.formats) > 1:
             notices.append(f"{found.source.name} mixes formats: {format_name(found.formats)}")
-        if found.duplicates:
-            notices.append(
-                f"{count_of(found.duplicates, 'row')} of {found.source.name} repeat earlier ones; "
-                "data_preprocessing.remove_duplicates leaves them out"
-            )
-    if request.max_samples is not None and len(scans["train"]) == request.max_samples:
+    notices += [_weight_notice(file) for file in files if file.weight != 1.0]
+    trained = [found for file, found in zip(files, scans, strict=True) if file.role == "train"]
+    if request.max_samples is not None and any(f.rows == request.max_samples for f in trained):
         notices.append(f"max_samples: the first {request.max_samples:,} rows are used")
     if request.eval_location is not None and not request.eval_wanted:
         notices.append("the evaluation rows are not read: evaluation is off")
-    if "test" in scans:
-        name = scans["test"].source.name
-        notices.append(f"{name} is kept apart: nothing is trained, chosen or stopped by it")
-    return tuple(notices)
+    for file in files:
+        if file.role == "test":
+            text = "is kept apart: nothing is trained, chosen or stopped by it"
+            notices.append(f"{file.source.name} {text}")
+    return notices
+
+
+def _weight_notice(file: OpenFile) -> str:
+    return f"{file.source.name} is mixed with weight {file.weight:g}"
+
+
+def formats_of(scans: Iterable[Scan]) -> Counter[str]:
+    """Rows by format over all files."""
+    return sum((found.formats for found in scans), Counter[str]())
+
+
+def check_weights(files: Sequence[OpenFile], plans: Sequence[FilePlan]) -> None:
+    """Raises DataError for a weight that leaves nothing of a file to train on."""
+    for file, plan in zip(files, plans, strict=True):
+        if file.role == "train" and not plan.rows:
+            raise DataError(
+                f"{file.source.name} with weight {file.weight:g} gives no row to train on",
+                hint="raise its weight in dataset.mix, or leave the file out",
+            )

@@ -1,5 +1,5 @@
 """Which tokens of a conversation are trained: those of the answers, each with its end-of-turn
-token.
+token. A call of a tool is an answer; what the tool says is not.
 
 The mask is the prefix difference of the rendered text. For the assistant's turn i, what the
 template writes for the turns before it plus the generation prompt is what the model will see; what
@@ -9,8 +9,10 @@ template are needed.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import count, islice
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +20,8 @@ import numpy.typing as npt
 from llamafarm.data.rows import Message
 
 Render = Callable[[Sequence[Message], bool], str]
-# Two contents that share neither their first nor their last character with each other, nor much
-# with real text.
-_PROBES = ("\u2460x\u2461", "\u2462x\u2463")
+# Where letters are taken from that do not stand in a text.
+_FIRST_PROBE_LETTER = 0x2460
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +40,12 @@ class AnswerSpan:
 
 
 def answer_spans(render: Render, messages: Sequence[Message]) -> tuple[str, tuple[AnswerSpan, ...]]:
-    """The rendered conversation, and where its answers are.
+    """The rendered conversation, and where those of its answers are that are trained.
 
     render(messages, add_generation_prompt) -> text.
     """
     text = render(messages, False)
-    answers = [i for i, message in enumerate(messages) if message.role == "assistant"]
+    answers = [i for i, m in enumerate(messages) if m.role == "assistant" and m.trained]
     return text, tuple(_answer_span(render, messages, i, text) for i in answers)
 
 
@@ -54,44 +55,75 @@ def _answer_span(render: Render, messages: Sequence[Message], i: int, text: str)
     as_asked = text.startswith(prompt)
     if as_asked and text.startswith(upto):
         return AnswerSpan(len(prompt), max(len(prompt), len(upto)), exact=True)
-    content_start, content_end = _content_in(render, messages, i, text)
-    start = len(prompt) if as_asked else content_start
-    if text.startswith(upto):
-        end = len(upto)
-    else:
-        ending = _turn_ending(render, messages[: i + 1], upto)
-        end = content_end + _common_prefix(ending, text[content_end:])
+    said = _said_in(render, messages, i, text)
+    if said is None:
+        nothing = len(prompt) if as_asked else len(text)
+        return AnswerSpan(nothing, nothing, exact=False)
+    opening, ending = _around(render, messages[: i + 1], upto)
+    before, after = text[: said[0]], text[said[1] :]
+    start = len(prompt) if as_asked else said[0] - _common_suffix(opening, before)
+    end = len(upto) if text.startswith(upto) else said[1] + _common_prefix(ending, after)
     exact = as_asked and upto.startswith(text[:end])
     return AnswerSpan(start, max(start, end), exact)
 
 
-def _content_in(render: Render, messages: Sequence[Message], i: int, text: str) -> tuple[int, int]:
-    """Where the text changes with the content of turn i, found by writing something else there."""
-    starts, ends = zip(
-        *(_changed(text, _with_content(render, messages, i, p)) for p in _PROBES), strict=True
-    )
-    return min(starts), max(ends)
+def _said_in(
+    render: Render, messages: Sequence[Message], i: int, text: str
+) -> tuple[int, int] | None:
+    """Where the text changes with what turn i says, found by writing something else there; None
+    where the template leaves it out.
+
+    Of a call the arguments are looked for: its name may be written again with the tool's answer,
+    and words beside it in another place.
+    """
+    others = [render(_saying(messages, i, probe), False) for probe in _probes(text)]
+    if text in others:
+        return None
+    start = min(_common_prefix(text, other) for other in others)
+    end = len(text) - min(_common_suffix(text[start:], other[start:]) for other in others)
+    return start, end
 
 
-def _changed(text: str, other: str) -> tuple[int, int]:
-    start = _common_prefix(text, other)
-    return start, max(start, len(text) - _common_suffix(text, other))
+def _around(render: Render, messages: Sequence[Message], upto: str) -> tuple[str, str]:
+    """What the template writes around what the last of these turns says: what opens a call, which
+    is for the model to say too (nothing before words), and all that follows.
+    """
+    i = len(messages) - 1
+    said = _said_in(render, messages, i, upto)
+    if said is None:
+        return "", ""
+    opening = 0
+    if messages[i].tool_calls:
+        spoken = replace(messages[i], content=_probes(upto)[0], tool_calls=())
+        begin = _common_prefix(upto, render([*messages[:i], spoken], False))
+        opening = max(0, said[0] - begin)
+    return upto[said[0] - opening : said[0]], upto[said[1] :]
 
 
-def _turn_ending(render: Render, messages: Sequence[Message], upto: str) -> str:
-    """What the template writes after the content of the last of these turns."""
-    _, end = _content_in(render, messages, len(messages) - 1, upto)
-    return upto[end:]
+def _saying(messages: Sequence[Message], i: int, probe: str) -> list[Message]:
+    turn = messages[i]
+    calls = tuple(replace(call, arguments={probe: probe}) for call in turn.tool_calls)
+    changed = replace(turn, tool_calls=calls) if calls else replace(turn, content=probe)
+    return [*messages[:i], changed, *messages[i + 1 :]]
 
 
-def _with_content(render: Render, messages: Sequence[Message], i: int, content: str) -> str:
-    changed = replace(messages[i], content=content)
-    return render([*messages[:i], changed, *messages[i + 1 :]], False)
+def _probes(text: str) -> tuple[str, str]:
+    """Two words of letters that do not stand in the text, nor in each other."""
+    letters = (chr(code) for code in count(_FIRST_PROBE_LETTER) if chr(code) not in text)
+    a, b, c, d = islice(letters, 4)
+    return f"{a}x{b}", f"{c}x{d}"
 
 
 def _common_prefix(a: str, b: str) -> int:
-    pairs = enumerate(zip(a, b, strict=False))
-    return next((i for i, (x, y) in pairs if x != y), min(len(a), len(b)))
+    """Length of what both begin with."""
+    same, most = 0, min(len(a), len(b))
+    while same < most:
+        middle = (same + most + 1) // 2
+        if a[same:middle] == b[same:middle]:
+            same = middle
+        else:
+            most = middle - 1
+    return same
 
 
 def _common_suffix(a: str, b: str) -> int:
@@ -112,22 +144,36 @@ def token_mask(
     spans: Sequence[AnswerSpan],
     text: str,
 ) -> TokenMask:
+    """The same as `answer_mask` for what tokenizers give.
+
+    offsets: int [tokens, 2], characters of each token (its start may be trimmed of a space, and the
+    bytes of one character may be several tokens); special: bool [tokens], special tokens.
+    """
+    ends: list[int] = np.maximum.accumulate(offsets[:, 1]).tolist()
+    return answer_mask(ends, lambda token: bool(special[token]), spans, text)
+
+
+def answer_mask(
+    ends: Sequence[int],
+    is_special: Callable[[int], bool],
+    spans: Sequence[AnswerSpan],
+    text: str,
+) -> TokenMask:
     """Map answers from characters to tokens.
 
-    offsets: int [tokens, 2], characters of each token; special: bool [tokens], special tokens. A
-    token belongs to the character that it ends with (its start may be trimmed of a space, and the
-    bytes of one character may be several tokens). An answer ends with the first special token
-    after which the template writes only special tokens and white space; without one it keeps all
-    its tokens.
+    ends: characters that each token and those before it cover; is_special: whether the token at
+    this position is a special one. A token belongs to the character that it ends with. An answer
+    ends with the first special token after which the template writes only special tokens and white
+    space, and those that follow it at once; without one it keeps all its tokens.
     """
-    trained = np.zeros(len(offsets), dtype=np.bool_)
-    last_char = np.maximum.accumulate(offsets[:, 1]) - 1
+    trained = np.zeros(len(ends), dtype=np.bool_)
     end_trained = 0
     for span in spans:
-        begin, stop = (int(i) for i in np.searchsorted(last_char, [span.start, span.end]))
-        end = _end_token(begin, stop, last_char, special, text)
+        begin, stop = bisect_right(ends, span.start), bisect_right(ends, span.end)
+        end = _end_token(begin, stop, ends, is_special, text)
         if end is not None:
-            stop = end + 1
+            others = (token for token in range(end, stop) if not is_special(token))
+            stop = next(others, stop)
             end_trained += 1
         trained[begin:stop] = True
     trained[:1] = False
@@ -135,19 +181,13 @@ def token_mask(
 
 
 def _end_token(
-    begin: int,
-    stop: int,
-    last_char: npt.NDArray[np.int64],
-    special: npt.NDArray[np.bool_],
-    text: str,
+    begin: int, stop: int, ends: Sequence[int], is_special: Callable[[int], bool], text: str
 ) -> int | None:
     """The first special token of those that close tokens begin to stop."""
     found = None
     for token in range(stop - 1, begin - 1, -1):
-        if special[token]:
+        if is_special(token):
             found = token
-        elif text[
-            int(last_char[token - 1]) + 1 if token else 0 : int(last_char[token]) + 1
-        ].strip():
+        elif text[ends[token - 1] if token else 0 : ends[token]].strip():
             break
     return found

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from llamafarm.data.compressed import (
+    ENDINGS,
+    open_bytes,
+    refuse_hidden_compression,
+    unpack_command,
+    without_compression,
+)
 from llamafarm.data.encoding import refuse_wide_encoding
 from llamafarm.data.hub_reader import hub_name, hub_rows, hub_sha256, load_hub_dataset
 from llamafarm.data.json_reader import is_jsonl_inside, read_json, read_jsonl
@@ -17,6 +25,7 @@ from llamafarm.data.table_reader import csv_delimiter, read_delimited, read_parq
 from llamafarm.errors import DataError
 
 SUPPORTED = ".jsonl, .json, .csv, .tsv, .parquet"
+COMPRESSED = f"all but .parquet also with {' or '.join(ENDINGS)}"
 _KINDS = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -31,12 +40,21 @@ _KINDS = {
 _WAYS_OUT = {
     ".txt": 'write one row a line as JSONL: {"text": "…"} or {"question": "…", "answer": "…"}',
     ".md": 'write one row a line as JSONL: {"text": "…"} or {"question": "…", "answer": "…"}',
-    ".gz": "unpack it first: `gunzip -k FILE`",
-    ".zst": "unpack it first: `zstd -d FILE`",
+    ".bz2": "unpack it first: `bunzip2 -k FILE`",
+    ".xz": "unpack it first: `unxz -k FILE`",
     ".zip": "unpack it first: `unzip FILE`",
+    ".tar": "unpack it first: `tar -xf FILE`",
+    ".tgz": "unpack it first: `tar -xf FILE`",
     ".xlsx": "save the sheet as CSV (UTF-8)",
     ".xls": "save the sheet as CSV (UTF-8)",
     ".arrow": 'save it as Parquet: `datasets.load_from_disk("DIR").to_parquet("data.parquet")`',
+}
+
+_SPECIAL = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
 }
 
 
@@ -78,34 +96,68 @@ def display_name(path: Path) -> str:
     return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(path)
 
 
+def file_kind(path: Path) -> str:
+    """What a file is read as, by its name: jsonl, json, csv, tsv or parquet; empty when it is not
+    read.
+    """
+    return _KINDS.get(without_compression(path).suffix.lower(), "")
+
+
 def _open_file(path: Path, name: str) -> RowSource:
     _check_is_file(path, name)
     kind = _kind(path, name)
     before = _identity(path)
     with path.open("rb") as file:
-        head = file.read(1024)
+        refuse_hidden_compression(path, file.read(4), name)
         file.seek(0)
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    if not head.strip():
-        raise DataError(f"{name} is empty", hint=ROW_HINT)
+    head = _head(path, name)
     notices: tuple[str, ...] = ()
     if kind != "parquet":
         refuse_wide_encoding(head, name)
-    if kind == "json" and is_jsonl_inside(path):
+    if kind == "json" and is_jsonl_inside(path, name):
         kind, notices = "jsonl", (f"{name} holds one object a line: read as JSONL",)
     read = _reader(path, name, kind)
     return RowSource(name, kind, sha256, partial(_unchanged, path, name, before, read), notices)
 
 
+def _head(path: Path, name: str) -> bytes:
+    """The first bytes of a file that is not blank to its end."""
+    with open_bytes(path, name) as file:
+        head = chunk = file.read(1024)
+        while chunk and chunk.isspace():
+            chunk = file.read(2**20)
+    if not chunk:
+        raise DataError(f"{name} is empty", hint=ROW_HINT)
+    return head
+
+
 def _check_is_file(path: Path, name: str) -> None:
-    if path.is_dir():
-        inside = sorted(p.name for p in path.iterdir() if p.suffix.lower() in _KINDS)[:5]
+    """Nothing else is opened: a pipe would be waited for, a device has no end."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError) as fault:
+        raise _missing(path, name) from fault
+    except ValueError as fault:
+        raise DataError(f"{name!r} is no file name: {fault}") from fault
+    if stat.S_ISDIR(mode):
+        inside = sorted(p.name for p in path.iterdir() if file_kind(p))[:5]
         holds = f"; it holds {', '.join(inside)}" if inside else ""
         raise DataError(f"{name} is a directory{holds}", hint="name one file of it")
-    if not path.exists():
-        raise DataError(f"{name} does not exist", hint=_nearest_hint(path))
-    if not path.is_file():
-        raise DataError(f"{name} is not a regular file", hint="save the rows into a file first")
+    if not stat.S_ISREG(mode):
+        raise DataError(
+            f"{name} is {_SPECIAL.get(stat.S_IFMT(mode), 'no file')}, not a regular file",
+            hint="save the rows into a file first",
+        )
+
+
+def _missing(path: Path, name: str) -> DataError:
+    if path.is_symlink():
+        target = path.readlink()
+        return DataError(
+            f"{name} is a link to {target}, which does not exist", hint="name the file itself"
+        )
+    return DataError(f"{name} does not exist", hint=_nearest_hint(path))
 
 
 def _nearest_hint(path: Path) -> str:
@@ -119,10 +171,17 @@ def _nearest_hint(path: Path) -> str:
 
 
 def _kind(path: Path, name: str) -> str:
-    suffix = path.suffix.lower()
-    if suffix in _KINDS:
-        return _KINDS[suffix]
-    way_out = _WAYS_OUT.get(suffix, f"bring the rows as one of {SUPPORTED}")
+    inside = without_compression(path)
+    suffix = inside.suffix.lower()
+    kind = _KINDS.get(suffix)
+    if kind == "parquet" and inside != path:
+        raise DataError(
+            f"{name}: Parquet is read as it is, not from {path.suffix}",
+            hint=f"unpack it first: `{unpack_command(name)} > {without_compression(Path(name))}`",
+        )
+    if kind is not None:
+        return kind
+    way_out = _WAYS_OUT.get(suffix, f"bring the rows as one of {SUPPORTED} ({COMPRESSED})")
     raise DataError(
         f"{name}: rows are read from {SUPPORTED}, not from {suffix or 'a file without ending'}",
         hint=way_out.replace("FILE", name),
@@ -136,7 +195,7 @@ def _reader(path: Path, name: str, kind: str) -> Callable[[], Iterator[Item]]:
         case "json":
             return partial(read_json, path, name)
         case "csv":
-            return partial(read_delimited, path, name, csv_delimiter(path))
+            return partial(read_delimited, path, name, csv_delimiter(path, name))
         case "tsv":
             return partial(read_delimited, path, name, "\t")
     return partial(read_parquet, path, name)

@@ -22,16 +22,42 @@ DataLocation = Path | HubDataset
 
 
 @dataclass(frozen=True, slots=True)
+class WeightedFile:
+    """One file of a mixture. weight: how often each of its rows counts in an epoch; 0.5 draws half
+    of them.
+    """
+
+    path: Path
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """Several files that are trained on together."""
+
+    files: tuple[WeightedFile, ...]
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Without the weights."""
+        return tuple(file.path for file in self.files)
+
+
+TrainLocation = DataLocation | Mixture
+
+
+@dataclass(frozen=True, slots=True)
 class DataRequest:
     """Everything that decides which tokens are trained; its hash with the files' bytes names the
     cache entry.
 
-    eval_location None: eval_fraction of the training rows is split off (0 < eval_fraction < 1).
+    eval_location None: eval_fraction of the training rows is split off (0 < eval_fraction < 1), or
+    exactly eval_rows of them; eval_auto: the share follows from the number of rows. stable_split: by content hash. mask_history: only the last answer of a conversation is trained.
     max_length: hard limit in tokens; chat_template: Jinja text, used for every conversation.
     eval_wanted False: no evaluation set at all (eval_strategy "no").
     """
 
-    train_location: DataLocation
+    train_location: TrainLocation
     eval_location: DataLocation | None
     test_location: DataLocation | None
     eval_wanted: bool
@@ -53,3 +79,8 @@ class DataRequest:
     group_by: str | None = None
     stratify_by: str | None = None
     num_workers: int = 1
+    roles: Mapping[str, str] = field(default_factory=dict)
+    mask_history: bool = False
+    stable_split: bool = False
+    eval_rows: int | None = None
+    eval_auto: bool = False

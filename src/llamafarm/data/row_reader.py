@@ -8,39 +8,31 @@ from collections.abc import Mapping, Sequence
 
 from llamafarm.data.json_reader import describe
 from llamafarm.data.records import BadRow, Record
-from llamafarm.data.rows import Message, Role
+from llamafarm.data.rows import Conversation, Message
+from llamafarm.data.tool_calls import read_tools
 from llamafarm.errors import Problem
 
-_ROLES: Mapping[str, Role] = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "bot": "assistant",
-    "chatgpt": "assistant",
-    "model": "assistant",
-}
-_TOOL_ROLES = frozenset({"tool", "function", "function_call", "observation", "tool_call"})
-_TOOL_KEYS = ("tool_calls", "function_call", "tools")
-_NOT_OBEYED = {
-    "weight": "weights of turns are not obeyed by this version: leave them out",
-    "reasoning_content": "reasoning is read from the content: write it there, as <think>…</think>",
-}
-NO_TOOLS = "tool calls are not trained by this version"
+_MEDIA = ("images", "videos", "audios")
 
 
 class RowReader:
     """One record under our names.
 
-    columns: our name → the file's; keys are compared without case and spaces.
+    columns: our name → the file's; keys are compared without case and spaces. roles: our role → the
+    file's name for it.
     """
 
-    def __init__(self, record: Record, columns: Mapping[str, str], example: str) -> None:
+    def __init__(
+        self,
+        record: Record,
+        columns: Mapping[str, str],
+        example: str,
+        roles: Mapping[str, str] | None = None,
+    ) -> None:
         self.source = record.source
+        self.columns = columns
+        self.roles = {name.strip().lower(): role for role, name in (roles or {}).items()}
         self._example = example
-        self._columns = columns
         self._fields = {str(k).strip().lower(): v for k, v in record.fields.items()}
         for ours, theirs in columns.items():
             self._fields.pop(ours, None)
@@ -61,6 +53,10 @@ class RowReader:
         hint = f"a row looks like {self._example}"
         self._problems.append(Problem(message, where=str(self.source), path=path, hint=hint))
 
+    def faults_at(self, path: str) -> bool:
+        """Whether a fault was noted at this field or inside it."""
+        return any(problem.path.startswith(path) for problem in self._problems)
+
     def value(self, *names: str) -> object:
         """The first of these fields that holds something."""
         return next((v for n in names if (v := self._fields.get(n)) is not None), None)
@@ -77,24 +73,25 @@ class RowReader:
             found = "null" if self.present(*names) else self._missing(names)
             self.fault(path, f"expected text, found {found}", empty=True)
             return ""
-        return self._checked(value, path, required=True)
+        return self.checked_text(value, path, required=True)
 
     def optional_text(self, *names: str) -> str:
         """A text that may be missing or blank."""
         path = self._path(names)
         value = self.value(*names)
-        return "" if value is None else self._checked(value, path, required=False)
+        return "" if value is None else self.checked_text(value, path, required=False)
 
     def _path(self, names: Sequence[str]) -> str:
         """The name that the row uses, else the one that is mapped, else the first."""
-        known = (*self._fields, *self._columns)
+        known = (*self._fields, *self.columns)
         return next((name for name in names if name in known), names[0])
 
     def _missing(self, names: Sequence[str]) -> str:
-        mapped = [self._columns[name] for name in names if name in self._columns]
+        mapped = [self.columns[name] for name in names if name in self.columns]
         return f"no column {mapped[0]!r}" if mapped else "no such field"
 
-    def _checked(self, value: object, path: str, *, required: bool) -> str:
+    def checked_text(self, value: object, path: str, *, required: bool = False) -> str:
+        """A value that must be a text; an empty one where it is not."""
         if not isinstance(value, str):
             self.fault(path, f"expected text, found {describe(value)}")
             return ""
@@ -104,74 +101,19 @@ class RowReader:
             self.fault(path, f"holds half of a character (\\u{lone:04x} without its other half)")
         return value
 
-    def messages(self, name: str, *, role_key: str, content_key: str) -> tuple[Message, ...]:
-        """A list of turns under one field."""
-        value = self.value(name)
-        if not isinstance(value, list):
-            self.fault(name, f"expected a list of turns, found {describe(value)}")
-            return ()
-        if not value:
-            self.fault(name, "is an empty list", empty=True)
-        for key in _TOOL_KEYS:
-            if self.value(key):
-                self.fault(key, NO_TOOLS)
-        turns = [
-            self._turn(turn, f"{name}[{i}]", role_key, content_key) for i, turn in enumerate(value)
-        ]
-        return tuple(turn for turn in turns if turn)
+    def conversation(self, messages: tuple[Message, ...]) -> Conversation:
+        """These turns, with the tools that the row describes.
 
-    def _turn(self, turn: object, path: str, role_key: str, content_key: str) -> Message | None:
-        if not isinstance(turn, Mapping):
-            self.fault(
-                path, f"expected a turn with {role_key} and {content_key}, found {describe(turn)}"
-            )
-            return None
-        if any(turn.get(key) for key in _TOOL_KEYS):
-            self.fault(path, NO_TOOLS)
-            return None
-        role = self._role(_first(turn, role_key, "role", "from"), f"{path}.{role_key}")
-        content = self._content(
-            _first(turn, content_key, "content", "value"), f"{path}.{content_key}"
-        )
-        if role == "system" and not content.strip():
-            return None
-        if role and not content.strip() and not self._problems_at(path):
-            self.fault(f"{path}.{content_key}", f"the {role}'s turn is empty", empty=True)
-        for key, message in _NOT_OBEYED.items():
-            if turn.get(key) is not None:
-                self.fault(f"{path}.{key}", message)
-        return Message(role, content) if role else None
-
-    def _problems_at(self, path: str) -> bool:
-        return any(problem.path.startswith(path) for problem in self._problems)
-
-    def _role(self, value: object, path: str) -> Role | None:
-        name = value.strip().lower() if isinstance(value, str) else ""
-        if name in _TOOL_ROLES:
-            self.fault(path, NO_TOOLS)
-        elif name not in _ROLES:
-            self.fault(path, f"expected system, user or assistant, found {describe(value)}")
-        return _ROLES.get(name)
-
-    def _content(self, value: object, path: str) -> str:
-        if isinstance(value, list):
-            return "".join(self._part(part, f"{path}[{i}]") for i, part in enumerate(value))
-        if value is None:
-            self.fault(path, "expected text, found null", empty=True)
-            return ""
-        return self._checked(value, path, required=False)
-
-    def _part(self, part: object, path: str) -> str:
-        kind = part.get("type", "text") if isinstance(part, Mapping) else None
-        if not isinstance(part, Mapping) or kind != "text":
-            found = describe(part) if kind is None else f"a part of type {kind!r}"
-            self.fault(path, f"expected a text part, found {found}")
-            return ""
-        return self._checked(part.get("text"), f"{path}.text", required=False)
-
-
-def _first(turn: Mapping[str, object], *keys: str) -> object:
-    return next((turn[key] for key in keys if key in turn), None)
+        A row that was marked as a bad example, or that needs pictures or sound, is a fault.
+        """
+        if self.value("label") is False:
+            self.fault("label", "marked as undesirable: not trained")
+        for name in _MEDIA:
+            if self.value(name):
+                self.fault(name, "pictures, films and sound are not trained by this version")
+        name = "functions" if self.value("tools") is None else "tools"
+        tools = read_tools(self.value(name), name, self.fault)
+        return Conversation(self.source, messages=messages, tools=tools)
 
 
 def _lone_surrogate(text: str) -> int | None:

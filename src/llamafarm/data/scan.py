@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from llamafarm.data.clean import (
-    Cleaner,
-    blank_text,
-    content_key,
-    make_cleaner,
-    without_blank_system,
-)
+import numpy as np
+import numpy.typing as npt
+
+from llamafarm.data.clean import Cleaner, blank_text, make_cleaner, without_blank_system
 from llamafarm.data.formats import RowSpec, to_conversation
+from llamafarm.data.quality.observer import QualityObserver
 from llamafarm.data.readers import RowSource
-from llamafarm.data.records import ROW_HINT, BadRow, FaultList, Item
-from llamafarm.data.report import DroppedRow
+from llamafarm.data.records import ROW_HINT, BadRow, FaultList, Item, Record
+from llamafarm.data.report import MAX_NAMED, DropCount, DropKind, DroppedRow
 from llamafarm.data.request import DataRequest
 from llamafarm.data.rows import Conversation, Message, RowRef
+from llamafarm.data.survey import Surveyor, facts_of
+from llamafarm.data.turns import only_last_answer
 from llamafarm.errors import DataError, Problem
 
 
@@ -28,15 +28,22 @@ class Pipeline:
 
     spec: RowSpec
     cleaner: Cleaner
+    system_prompt: str | None = None
+    mask_history: bool = False
     group_by: str | None = None
     stratify_by: str | None = None
 
     @classmethod
     def of(cls, request: DataRequest) -> Pipeline:
         """The pipeline that a request asks for."""
-        spec = RowSpec(request.data_format, request.columns)
-        cleaner = make_cleaner(request.remove_patterns)
-        return cls(spec, cleaner, request.group_by, request.stratify_by)
+        return cls(
+            RowSpec(request.data_format, request.columns, request.roles),
+            make_cleaner(request.remove_patterns),
+            request.system_prompt,
+            request.mask_history,
+            request.group_by,
+            request.stratify_by,
+        )
 
     def read(self, item: Item) -> GoodRow | DroppedRow | BadRow:
         """One item as a row."""
@@ -49,13 +56,25 @@ class Pipeline:
         if self.cleaner.patterns:
             conversation = without_blank_system(self.cleaner.clean(conversation))
             if blank := blank_text(conversation):
-                return DroppedRow(item.source, f"{blank} is empty after remove_patterns")
+                reason = f"{blank} is empty after remove_patterns"
+                return DroppedRow(item.source, reason, "emptied by remove_patterns")
+        if self.mask_history:
+            conversation = only_last_answer(conversation)
         labels = [item.fields.get(name) for name in (self.group_by, self.stratify_by) if name]
         if None in labels:
             return self._unlabelled(item.source)
         group = str(item.fields.get(self.group_by)) if self.group_by else ""
         stratum = str(item.fields.get(self.stratify_by)) if self.stratify_by else ""
         return GoodRow(conversation, format_name, group, stratum)
+
+    def finished(self, conversation: Conversation) -> Conversation:
+        """As it goes to the model: with the system prompt, unless the row has one or is a text."""
+        if not self.system_prompt or not conversation.messages:
+            return conversation
+        if any(message.role == "system" for message in conversation.messages):
+            return conversation
+        messages = (Message("system", self.system_prompt), *conversation.messages)
+        return replace(conversation, messages=messages)
 
     def _unlabelled(self, source: RowRef) -> BadRow:
         names = " and ".join(name for name in (self.group_by, self.stratify_by) if name)
@@ -75,100 +94,145 @@ class GoodRow:
 
 
 @dataclass(slots=True)
-class Scan:
-    """What is known of one file after the first pass. Lists run over the kept rows, in the file's
-    order.
+class Dropped:
+    """Rows that were left out: the first MAX_NAMED by name, all of them counted by kind."""
 
-    positions: number of the row among all items of the file, from 0; keys: see clean.content_key.
+    named: list[DroppedRow] = field(default_factory=list)
+    counts: Counter[DropKind] = field(default_factory=Counter)
+
+    def add(self, row: DroppedRow) -> None:
+        """One row."""
+        self.counts[row.kind] += 1
+        if len(self.named) < MAX_NAMED:
+            self.named.append(row)
+
+    def join(self, other: Dropped) -> None:
+        """All rows of another list."""
+        self.counts += other.counts
+        self.named += other.named[: MAX_NAMED - len(self.named)]
+
+    def by_kind(self) -> tuple[DropCount, ...]:
+        """The counts, the most frequent first."""
+        return tuple(DropCount(kind, rows) for kind, rows in self.counts.most_common())
+
+
+@dataclass(slots=True)
+class Scan:
+    """What is known of one file after the first pass. records: items that stood in it; rows: those
+    that can be used, which are rows `first` and following of the survey.
     """
 
     source: RowSource
-    positions: list[int] = field(default_factory=list)
-    lines: list[int] = field(default_factory=list)
-    keys: list[bytes] = field(default_factory=list)
-    groups: list[str] = field(default_factory=list)
-    strata: list[str] = field(default_factory=list)
+    number: int
+    first: int
+    records: int = 0
+    rows: int = 0
     formats: Counter[str] = field(default_factory=Counter)
-    dropped: list[DroppedRow] = field(default_factory=list)
-    duplicates: int = 0
-
-    def __len__(self) -> int:
-        return len(self.positions)
+    dropped: Dropped = field(default_factory=Dropped)
 
 
-def scan(source: RowSource, pipeline: Pipeline, request: DataRequest, limit: int | None) -> Scan:
-    """Read a file once. limit: stop after this many good rows.
+def scan(
+    source: RowSource,
+    number: int,
+    pipeline: Pipeline,
+    request: DataRequest,
+    surveyor: Surveyor,
+    quality: QualityObserver,
+    *,
+    side: str,
+    limit: int | None = None,
+    on_record: Callable[[Item], None] | None = None,
+) -> Scan:
+    """Read a file once. number: of the file in the survey; limit: stop after this many good rows.
 
     Raises DataError with all faults of the file unless the request skips bad rows, and when no row
     is left.
     """
-    found = Scan(source)
+    found = Scan(source, number, len(surveyor))
     faults = FaultList(source.name)
-    first_lines: dict[bytes, int] = {}
     for position, item in enumerate(source.items()):
+        found.records += 1
         row = pipeline.read(item)
         if isinstance(row, BadRow):
             if request.skip_bad_rows or (request.filter_empty and row.empty):
-                found.dropped.append(DroppedRow(row.source, row.reason))
+                kind: DropKind = "empty" if row.empty else "unreadable"
+                found.dropped.add(DroppedRow(row.source, row.reason, kind))
             else:
                 faults.add(row)
         elif isinstance(row, DroppedRow):
-            found.dropped.append(row)
-        else:
-            _keep(found, row, position, first_lines, request.remove_duplicates)
-        if limit is not None and len(found) >= limit:
+            found.dropped.add(row)
+        elif not faults.count:
+            _keep(found, row, position, surveyor, quality, side)
+        if on_record is not None:
+            on_record(item)
+        if limit is not None and found.rows >= limit:
             break
     faults.raise_if_any()
-    if not found.positions:
+    if not found.rows:
         raise _no_rows(found)
     return found
 
 
 def _keep(
-    found: Scan, row: GoodRow, position: int, first_lines: dict[bytes, int], drop_duplicates: bool
+    found: Scan,
+    row: GoodRow,
+    position: int,
+    surveyor: Surveyor,
+    quality: QualityObserver,
+    side: str,
 ) -> None:
-    key = content_key(row.conversation)
-    origin = row.conversation.source
-    first = first_lines.setdefault(key, origin.line)
-    if first != origin.line:
-        if drop_duplicates:
-            found.dropped.append(DroppedRow(origin, f"says the same as line {first}"))
-            return
-        found.duplicates += 1
-    found.positions.append(position)
-    found.lines.append(origin.line)
-    found.keys.append(key)
-    found.groups.append(row.group)
-    found.strata.append(row.stratum)
+    surveyor.add(
+        facts_of(row.conversation),
+        source=found.number,
+        position=position,
+        line=row.conversation.source.line,
+        group=row.group,
+        stratum=row.stratum,
+    )
+    quality.see(row.conversation, side)
+    found.rows += 1
     found.formats[row.format_name] += 1
 
 
 def _no_rows(found: Scan) -> DataError:
     name = found.source.name
-    if not found.dropped:
+    if not found.dropped.counts:
         return DataError(f"{name} has no rows", hint=ROW_HINT)
-    reasons = [Problem(row.reason, where=str(row.source)) for row in found.dropped[:5]]
-    return DataError(f"{name}: no row is left, all {len(found.dropped):,} were dropped", reasons)
+    reasons = [Problem(row.reason, where=str(row.source)) for row in found.dropped.named[:5]]
+    total = found.dropped.counts.total()
+    return DataError(f"{name}: no row is left, all {total:,} were dropped", reasons)
 
 
-def conversations(
-    found: Scan, pipeline: Pipeline, sides: Mapping[int, str]
+@dataclass(frozen=True, slots=True)
+class FilePlan:
+    """The rows of one file that are used. positions: among all its items, ascending; sides: index
+    into `SIDES`; repeats: how often each is written.
+    """
+
+    positions: npt.NDArray[np.uint32]
+    sides: npt.NDArray[np.int8]
+    repeats: npt.NDArray[np.int32]
+
+    @property
+    def rows(self) -> int:
+        """Rows that will be written, repeated ones as often as they are."""
+        return int(self.repeats.sum())
+
+
+SIDES = ("train", "eval", "test")
+
+
+def planned_rows(
+    source: RowSource, pipeline: Pipeline, plan: FilePlan
 ) -> Iterator[tuple[str, Conversation]]:
-    """The second pass: the rows at these positions with their sides, in the file's order."""
-    for position, item in enumerate(found.source.items()):
-        side = sides.get(position)
-        if side is None:
+    """The second pass: the planned rows with their sides, in the file's order."""
+    wanted = zip(plan.positions.data, plan.sides.data, plan.repeats.data, strict=True)
+    position, side, repeats = next(wanted, (-1, 0, 0))
+    for number, item in enumerate(source.items()):
+        if number != position:
             continue
-        row = pipeline.read(item)
+        row = pipeline.read(item) if isinstance(item, Record) and repeats else None
         if isinstance(row, GoodRow):
-            yield side, row.conversation
-
-
-def with_system(conversation: Conversation, system_prompt: str | None) -> Conversation:
-    """Put the system prompt first, unless the row has one, or is a plain text."""
-    if not system_prompt or not conversation.messages:
-        return conversation
-    if any(message.role == "system" for message in conversation.messages):
-        return conversation
-    messages = (Message("system", system_prompt), *conversation.messages)
-    return replace(conversation, messages=messages)
+            for _ in range(repeats):
+                yield SIDES[side], pipeline.finished(row.conversation)
+        position, side, repeats = next(wanted, (-1, 0, 0))

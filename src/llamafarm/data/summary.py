@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from llamafarm.data.report import LengthSummary, TruncatedRow
 from llamafarm.data.token_row import TokenCounts
@@ -28,7 +30,16 @@ def length_summary(rows: TokenRows) -> LengthSummary:
         median=int(np.percentile(lengths, 50, method="higher")),
         p95=int(np.percentile(lengths, 95, method="higher")),
         longest=int(lengths.max()),
+        histogram=_histogram(lengths),
     )
+
+
+def _histogram(lengths: npt.NDArray[np.int64]) -> tuple[tuple[int, int], ...]:
+    """Rows by powers of two of their length, from the bin of the shortest to that of the longest."""
+    bins = np.ceil(np.log2(np.maximum(lengths, 1))).astype(np.int64)
+    counts = np.bincount(bins)
+    first = int(bins.min())
+    return tuple((2**power, int(counts[power])) for power in range(first, len(counts)))
 
 
 def format_name(formats: Counter[str]) -> str:
@@ -46,15 +57,29 @@ def eval_size_warning(rows: int) -> list[str]:
     return [f"only {few}: the eval loss is noisy, small differences mean nothing"]
 
 
-def truncation_warning(truncated: Sequence[TruncatedRow], rows: int, max_length: int) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Cuts:
+    """Rows that were cut. named: at most some of them; rows, trained_tokens: of all."""
+
+    named: Sequence[TruncatedRow]
+    rows: int
+    trained_tokens: int
+
+    @classmethod
+    def of(cls, truncated: Sequence[TruncatedRow]) -> Cuts:
+        """Where every row is named."""
+        return cls(truncated, len(truncated), sum(row.trained_tokens_cut for row in truncated))
+
+
+def truncation_warning(cuts: Cuts, rows: int, max_length: int) -> list[str]:
     """Which rows were cut, the ones with the greatest loss first."""
-    if not truncated:
+    if not cuts.rows:
         return []
-    lost = count_of(sum(row.trained_tokens_cut for row in truncated), "answer token")
-    worst = sorted(truncated, key=lambda row: -row.trained_tokens_cut)[:_LISTED]
+    lost = count_of(cuts.trained_tokens, "answer token")
+    worst = sorted(cuts.named, key=lambda row: -row.trained_tokens_cut)[:_LISTED]
     listed = ", ".join(f"{row.source} ({row.tokens:,} tokens)" for row in worst)
-    more = ", …" if len(truncated) > _LISTED else ""
-    are = f"{len(truncated):,} of {count_of(rows, 'row')} are longer than max_length={max_length}"
+    more = ", …" if cuts.rows > _LISTED else ""
+    are = f"{cuts.rows:,} of {count_of(rows, 'row')} are longer than max_length={max_length}"
     return [f"{are} and were cut there, which lost {lost}: {listed}{more}"]
 
 

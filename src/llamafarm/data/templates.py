@@ -5,19 +5,35 @@ sandbox.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
-from llamafarm.data.rows import Message
+from llamafarm.data.rows import Message, ToolCall
+from llamafarm.data.template_messages import SPELLINGS, CallSpelling, template_messages
 from llamafarm.errors import DataError, Problem
 
 # Templates that write today's date (Llama 3.1 and later) would give other tokens every day. Their
 # own fallback, where the date function is missing, is this day.
 TRAINING_DATE = datetime.datetime(2024, 7, 26)
 _PROBE_SYSTEM = "Zq7 probe system"
+_PROBE_TOOL = {
+    "type": "function",
+    "function": {
+        "name": "zq7_tool",
+        "description": "Zq7 probe",
+        "parameters": {
+            "type": "object",
+            "properties": {"zq7_key": {"type": "string", "description": "Zq7 probe"}},
+            "required": ["zq7_key"],
+        },
+    },
+}
+_PROBE_ASKED = Message("user", "u")
+_PROBE_CALL = Message("assistant", "", tool_calls=(ToolCall("zq7_tool", {"zq7_key": "zq7_said"}),))
+_PROBE_ANSWERS = (Message("tool", "zq7_found"), Message("assistant", "a"))
 # What templates raise besides Jinja's own errors: they run expressions on their arguments.
 _RENDER_FAULTS = (
     TypeError,
@@ -64,22 +80,37 @@ class ChatTemplate:
         tokens = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
         return cls(text, tokens, date=date)
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, object]] = (),
+        add_generation_prompt: bool = False,
+    ) -> str:
         """The text of a conversation; with add_generation_prompt ready for the assistant's next
         turn.
 
         Where the template has no place for a system prompt, it stands before the first user turn.
-        Raises DataError with the template's own message.
+        Raises DataError with the template's own message, or where it has no place for tools.
         """
         import jinja2
 
+        spelling = self._checked_spelling(messages, tools)
         try:
-            return self._render(self.turns(messages), add_generation_prompt)
+            return self._render(self.turns(messages), add_generation_prompt, tools, spelling)
         except (jinja2.TemplateError, *_RENDER_FAULTS) as fault:
             raise DataError(
                 f"the chat template fails: {fault}",
                 hint="check the order of the turns: system, then user and assistant in turn",
             ) from fault
+
+    def renderer(
+        self, tools: Sequence[Mapping[str, object]] = ()
+    ) -> Callable[[Sequence[Message], bool], str]:
+        """render() for conversations with these tools, as `mask.answer_spans` wants it."""
+        return lambda messages, prompt: self.render(
+            messages, tools=tools, add_generation_prompt=prompt
+        )
 
     def turns(self, messages: Sequence[Message]) -> Sequence[Message]:
         """The messages as the template takes them: a system prompt that it has no place for stands
@@ -87,26 +118,77 @@ class ChatTemplate:
         """
         return messages if self.takes_system else _fold_system(messages)
 
-    def _render(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
+    def _checked_spelling(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]]
+    ) -> CallSpelling:
+        """How calls are to be written. Raises DataError for what the template would leave out."""
+        if tools and not self.writes_tools:
+            raise _no_place("the descriptions of tools")
+        if any(message.tool_calls for message in messages):
+            if self.call_spelling is None:
+                raise _no_place("tool calls")
+            return self.call_spelling
+        if any(message.role == "tool" for message in messages) and not self.writes_tool_answers:
+            raise _no_place("the answers of tools")
+        return SPELLINGS[0]
+
+    def _render(
+        self,
+        messages: Sequence[Message],
+        add_generation_prompt: bool,
+        tools: Sequence[Mapping[str, object]] = (),
+        spelling: CallSpelling = SPELLINGS[0],
+    ) -> str:
         rendered: str = self._compiled.render(
-            messages=[_plain(message) for message in messages],
-            tools=None,
+            messages=template_messages(messages, spelling),
+            tools=list(tools) or None,
             documents=None,
             add_generation_prompt=add_generation_prompt,
             **self._variables,
         )
         return rendered
 
+    def _probe(
+        self,
+        *messages: Message,
+        tools: Sequence[Mapping[str, object]] = (),
+        spelling: CallSpelling = SPELLINGS[0],
+    ) -> str:
+        """What the template writes; nothing where it refuses."""
+        import jinja2
+
+        try:
+            return self._render(messages, False, tools, spelling)
+        except (jinja2.TemplateError, *_RENDER_FAULTS):
+            return ""
+
     @cached_property
     def takes_system(self) -> bool:
         """Whether a system message shows in the text; some templates refuse one, some drop it."""
-        import jinja2
+        system, answer = Message("system", _PROBE_SYSTEM), Message("assistant", "a")
+        return _PROBE_SYSTEM in self._probe(system, _PROBE_ASKED, answer)
 
-        probe = (Message("system", _PROBE_SYSTEM), Message("user", "u"), Message("assistant", "a"))
-        try:
-            return _PROBE_SYSTEM in self._render(probe, False)
-        except (jinja2.TemplateError, *_RENDER_FAULTS):
-            return False
+    @cached_property
+    def writes_tools(self) -> bool:
+        """Whether descriptions of tools show in the text."""
+        text = self._probe(_PROBE_ASKED, Message("assistant", "a"), tools=[_PROBE_TOOL])
+        return "zq7_tool" in text and "zq7_key" in text
+
+    @cached_property
+    def writes_tool_answers(self) -> bool:
+        """Whether a tool's turn shows in the text where no call stands before it."""
+        text = self._probe(_PROBE_ASKED, Message("assistant", "a"), *_PROBE_ANSWERS)
+        return "zq7_found" in text
+
+    @cached_property
+    def call_spelling(self) -> CallSpelling | None:
+        """The spelling in which tool calls and their answers show in the text; None: in none."""
+        return next((spelling for spelling in SPELLINGS if self._writes_calls(spelling)), None)
+
+    def _writes_calls(self, spelling: CallSpelling) -> bool:
+        text = self._probe(_PROBE_ASKED, _PROBE_CALL, *_PROBE_ANSWERS, spelling=spelling)
+        written = all(part in text for part in ("zq7_tool", "zq7_key", "zq7_said", "zq7_found"))
+        return written and "None" not in text
 
     @property
     def writes_date(self) -> bool:
@@ -136,10 +218,11 @@ def _compile(text: str) -> Any:
         ) from fault
 
 
-def _plain(message: Message) -> dict[str, str]:
-    apart = {"instruction": message.instruction, "input": message.input}
-    fields = {name: text for name, text in apart.items() if text}
-    return {"role": str(message.role), "content": message.content, **fields}
+def _no_place(what: str) -> DataError:
+    return DataError(
+        f"the model's chat template has no place for {what}",
+        hint="train a model whose template writes them, or give one in prompt_template.format",
+    )
 
 
 def _fold_system(messages: Sequence[Message]) -> Sequence[Message]:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from itertools import accumulate, groupby
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from llamafarm.data.mask import AnswerSpan, answer_spans, token_mask
+from llamafarm.data.mask import AnswerSpan, answer_mask, answer_spans
 from llamafarm.data.records import BadRow
 from llamafarm.data.report import DroppedRow, TruncatedRow
-from llamafarm.data.rows import Conversation, RowRef
+from llamafarm.data.rows import Conversation, Message, RowRef, Segment
 from llamafarm.data.templates import ChatTemplate
+from llamafarm.data.text_tokens import TextTokenizer, TextTokens
 from llamafarm.errors import DataError, Problem
+
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +71,7 @@ class TokenRow:
 
 @dataclass(frozen=True, slots=True)
 class _Rendered:
-    """A conversation as text, with its answers; for a plain text no spans, and all of it is
-    trained.
-    """
+    """A conversation as text, with its trained answers; none for a text that no template wrote."""
 
     conversation: Conversation
     text: str
@@ -99,13 +103,14 @@ class RowTokenizer:
                 hint="use a model directory that holds tokenizer.json",
             )
         self._tokenizer = tokenizer
+        self._texts = TextTokenizer(tokenizer)
         self._template = template
         self._limits = limits
         self._eos: int | None = tokenizer.eos_token_id
         self._bos: int | None = tokenizer.bos_token_id if adds_bos(tokenizer) else None
-        self._is_special = np.zeros(len(tokenizer), dtype=np.bool_)
-        self._is_special[sorted(special_ids(tokenizer))] = True
+        self._special = frozenset(special_ids(tokenizer))
         self._unknown: int | None = tokenizer.unk_token_id
+        self._splitting = _splitting_ids(tokenizer)
         self._control_texts = _control_texts(tokenizer)
 
     def encode(self, conversations: Sequence[Conversation]) -> BatchResult:
@@ -117,121 +122,145 @@ class RowTokenizer:
                 rendered.append((i, self._render(conversation)))
             except DataError as fault:
                 result.bad.append(_bad_row(conversation.source, fault))
-        if not rendered:
-            return result
-        texts = [item.text for _, item in rendered]
-        encoded = self._tokens_of(texts, return_offsets_mapping=True)
-        self._compare_prompts([item for _, item in rendered], encoded["input_ids"], result.counts)
-        columns = zip(rendered, encoded["input_ids"], encoded["offset_mapping"], strict=True)
-        for (i, item), ids, offsets in columns:
-            row = self._row(
-                item, np.array(ids, np.int64), np.array(offsets, np.int64), result.counts
-            )
-            limited = self._limit(row, item)
+        tokens = self._texts.encode([item.text for _, item in rendered])
+        self._compare_prompts([item for _, item in rendered], tokens, result.counts)
+        for (i, item), found in zip(rendered, tokens, strict=True):
+            limited = self._limit(self._row(item, found, result.counts), item)
             if isinstance(limited, DroppedRow):
                 result.dropped.append(limited)
             else:
                 result.rows.append((i, limited))
         return result
 
-    def _tokens_of(self, texts: Sequence[str], **options: bool) -> Any:
-        """The template has written the special tokens: none is added."""
-        return self._tokenizer(
-            list(texts),
-            add_special_tokens=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
-            **options,
-        )
+    def _render(self, conversation: Conversation) -> _Rendered:
+        if conversation.messages:
+            render = self._template.renderer(conversation.tools)
+            return _Rendered(conversation, *answer_spans(render, conversation.messages))
+        if conversation.segments:
+            text = "".join(segment.text for segment in conversation.segments)
+            return _Rendered(conversation, text)
+        return _Rendered(conversation, conversation.text)
 
     def _compare_prompts(
-        self, items: Sequence[_Rendered], ids: Sequence[list[int]], counts: TokenCounts
+        self, items: Sequence[_Rendered], tokens: Sequence[TextTokens], counts: TokenCounts
     ) -> None:
         """Count rows whose last prompt, tokenised alone as it is when the model is asked, is not
         how the row begins: the tokenizer reads on over the end of the prompt.
         """
-        asked = [i for i, item in enumerate(items) if item.spans]
-        prompts = [items[i].text[: items[i].spans[-1].start] for i in asked]
-        if not prompts:
-            return
-        for i, prompt in zip(asked, self._tokens_of(prompts)["input_ids"], strict=True):
-            counts.answers_other_prompt += ids[i][: len(prompt)] != prompt
-
-    def _render(self, conversation: Conversation) -> _Rendered:
-        if not conversation.messages:
-            return _Rendered(conversation, conversation.text)
-        text, spans = answer_spans(
-            lambda messages, prompt: self._template.render(messages, add_generation_prompt=prompt),
-            conversation.messages,
+        ends = [
+            self._prompt_end(item, found)
+            for item, found in zip(items, tokens, strict=True)
+            if item.spans
+        ]
+        alone = list(dict.fromkeys(text for text, _ in ends))
+        ids = dict(zip(alone, self._texts.ids(alone), strict=True))
+        counts.answers_other_prompt += sum(
+            in_row[: len(ids[text])] != ids[text] for text, in_row in ends
         )
-        return _Rendered(conversation, text, spans)
 
-    def _row(
-        self,
-        item: _Rendered,
-        ids: npt.NDArray[np.int64],
-        offsets: npt.NDArray[np.int64],
-        counts: TokenCounts,
-    ) -> TokenRow:
+    def _prompt_end(self, item: _Rendered, tokens: TextTokens) -> tuple[str, list[int]]:
+        """The last prompt from its last special token on, and the row's tokens from there on.
+
+        A tokenizer splits a text at its special tokens before anything else: what stands before one
+        has no part in how the rest is read. So it is enough to compare what follows, and that is
+        the same in most rows.
+        """
+        prompt_end = item.spans[-1].start
+        first = bisect_right(tokens.ends, prompt_end) - 1
+        while first > 0 and tokens.ids[first] not in self._splitting:
+            first -= 1
+        begin = tokens.ends[first - 1] if first > 0 else 0
+        return item.text[begin:prompt_end], tokens.ids[max(first, 0) :]
+
+    def _row(self, item: _Rendered, tokens: TextTokens, counts: TokenCounts) -> TokenRow:
+        conversation = item.conversation
         counts.rows += 1
-        counts.unknown_tokens += self._count_unknown(ids)
-        counts.rows_with_control_tokens += self._holds_control_text(item.conversation)
-        counts.rows_system_moved += self._moves_system(item.conversation)
-        if item.conversation.messages:
-            ids, trained = self._mask_answers(item, ids, offsets.reshape(-1, 2), counts)
+        counts.rows_with_control_tokens += self._holds_control_text(conversation)
+        counts.rows_system_moved += self._moves_system(conversation)
+        if self._unknown is not None and self._unknown != self._eos:
+            counts.unknown_tokens += tokens.ids.count(self._unknown)
+        if conversation.messages:
+            ids, trained = self._mask_answers(item, tokens, counts)
+        elif conversation.segments:
+            ids, trained = self._mask_segments(conversation.segments, tokens, counts)
         else:
-            ids, trained = self._mask_text(ids, counts)
+            ids, trained = self._mask_text(tokens.ids, counts)
         counts.tokens += len(ids)
-        prompt, answer = _last_exchange(item.conversation)
-        return TokenRow(item.conversation.source, ids.astype(np.int32), trained, prompt, answer)
+        prompt, answer = self._last_exchange(conversation, ids, trained)
+        input_ids = np.array(ids, dtype=np.int32)
+        return TokenRow(conversation.source, input_ids, trained, prompt, answer)
 
     def _mask_answers(
-        self,
-        item: _Rendered,
-        ids: npt.NDArray[np.int64],
-        offsets: npt.NDArray[np.int64],
-        counts: TokenCounts,
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        mask = token_mask(offsets, self._is_special[ids], item.spans, item.text)
+        self, item: _Rendered, tokens: TextTokens, counts: TokenCounts
+    ) -> tuple[list[int], Mask]:
+        ids = tokens.ids
+        mask = answer_mask(tokens.ends, lambda t: ids[t] in self._special, item.spans, item.text)
         counts.answers += len(item.spans)
         counts.answers_end_trained += mask.end_trained
         counts.answers_inexact += sum(not span.exact for span in item.spans)
-        if not self._lacks_end(item.conversation, ids[mask.trained]):
+        if not self._lacks_end(item, ids, mask.trained):
             return ids, mask.trained
         if self._eos is None:
             counts.rows_without_end += 1
             return ids, mask.trained
         counts.rows_end_appended += 1
         counts.answers_end_trained += 1
-        return np.append(ids, self._eos), np.append(mask.trained, True)
+        return [*ids, self._eos], np.append(mask.trained, True)
 
-    def _lacks_end(self, conversation: Conversation, trained: npt.NDArray[np.int64]) -> bool:
-        """Whether a row ends with an answer after which the template writes nothing that ends
-        generation.
+    def _lacks_end(self, item: _Rendered, ids: Sequence[int], trained: Mask) -> bool:
+        """Whether a row ends with a trained answer after which the template writes nothing that
+        ends generation.
         """
-        answered = conversation.messages[-1].role == "assistant" and len(trained) > 0
-        return answered and not self._is_special[trained[-1]]
+        last = item.conversation.messages[-1]
+        if last.role != "assistant" or not last.trained:
+            return False
+        answered = np.flatnonzero(trained)
+        return len(answered) > 0 and ids[answered[-1]] not in self._special
 
-    def _mask_text(
-        self, ids: npt.NDArray[np.int64], counts: TokenCounts
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    def _mask_segments(
+        self, segments: Sequence[Segment], tokens: TextTokens, counts: TokenCounts
+    ) -> tuple[list[int], Mask]:
+        """The pieces as they are, read as one text; a start token where the tokenizer has one.
+
+        Nothing is appended: a piece that is to end with an end token has to say so. The last
+        trained token counts as the end of an answer.
+        """
+        piece_ends = list(accumulate(len(segment.text) for segment in segments))
+        trained = np.zeros(len(tokens.ids), dtype=np.bool_)
+        for segment, begin, end in zip(segments, [0, *piece_ends], piece_ends, strict=False):
+            if segment.trained:
+                trained[bisect_right(tokens.ends, begin) : bisect_right(tokens.ends, end)] = True
+        ids = self._with_start(tokens.ids)
+        trained = np.concatenate([np.zeros(len(ids) - len(trained), np.bool_), trained])
+        trained[:1] = False
+        if trained.any():
+            counts.answers += 1
+            counts.answers_end_trained += ids[np.flatnonzero(trained)[-1]] in self._special
+        return ids, trained
+
+    def _mask_text(self, ids: list[int], counts: TokenCounts) -> tuple[list[int], Mask]:
         """A plain text as the model met it in pretraining: start token where it has one, text, end
         token.
         """
-        if self._bos is not None and ids[:1].tolist() != [self._bos]:
-            ids = np.insert(ids, 0, self._bos)
+        ids = self._with_start(ids)
         if self._eos is None:
             counts.rows_without_end += 1
-        elif ids[-1:].tolist() != [self._eos]:
-            ids = np.append(ids, self._eos)
+        elif ids[-1:] != [self._eos]:
+            ids = [*ids, self._eos]
         trained = np.ones(len(ids), dtype=np.bool_)
         trained[:1] = False
         return ids, trained
 
+    def _with_start(self, ids: list[int]) -> list[int]:
+        if self._bos is None or ids[:1] == [self._bos]:
+            return ids
+        return [self._bos, *ids]
+
     def _limit(self, row: TokenRow, item: _Rendered) -> TokenRow | DroppedRow:
-        limits, trained_tokens = self._limits, int(row.trained.sum())
-        prompt_tokens = len(row.trained) - trained_tokens if item.conversation.messages else 0
+        limits, tokens = self._limits, len(row.trained)
+        trained_tokens = int(np.count_nonzero(row.trained))
+        is_text = not (item.conversation.messages or item.conversation.segments)
+        prompt_tokens = 0 if is_text else tokens - trained_tokens
         if limits.max_input_length is not None and prompt_tokens > limits.max_input_length:
             over = f"prompt of {prompt_tokens:,} tokens, max_input_length is"
             return DroppedRow(row.source, f"{over} {limits.max_input_length:,}")
@@ -240,29 +269,70 @@ class RowTokenizer:
             return DroppedRow(row.source, f"{over} {limits.max_output_length:,}")
         kept = row.trained[: limits.max_length]
         if not kept.any():
-            reason = (
-                f"no answer among the first {limits.max_length:,} of {len(row.trained):,} tokens"
-            )
+            reason = f"no answer among the first {limits.max_length:,} of {tokens:,} tokens"
             return DroppedRow(row.source, reason if trained_tokens else "no token to train on")
-        if len(kept) == len(row.trained):
+        if len(kept) == tokens:
             return row
-        lost = trained_tokens - int(kept.sum())
-        cut = TruncatedRow(row.source, len(row.trained), lost)
+        lost = trained_tokens - int(np.count_nonzero(kept))
+        cut = TruncatedRow(row.source, tokens, lost)
         ids = row.input_ids[: limits.max_length]
         return TokenRow(row.source, ids, kept, row.prompt, row.answer, cut)
 
-    def _count_unknown(self, ids: npt.NDArray[np.int64]) -> int:
-        if self._unknown is None or self._unknown == self._eos:
-            return 0
-        return int(np.count_nonzero(ids == self._unknown))
-
     def _moves_system(self, conversation: Conversation) -> bool:
-        has_system = any(message.role == "system" for message in conversation.messages)
-        return has_system and not self._template.takes_system
+        if self._template.takes_system:
+            return False
+        return any(message.role == "system" for message in conversation.messages)
 
     def _holds_control_text(self, conversation: Conversation) -> bool:
-        texts = [message.content for message in conversation.messages]
-        return any(control in text for text in texts for control in self._control_texts)
+        """In what was said; pieces of text are meant to hold some."""
+        for message in conversation.messages:
+            calls = [json.dumps(c.arguments, ensure_ascii=False) for c in message.tool_calls]
+            for text in (message.content, *calls):
+                # All of them begin so: most texts are done with.
+                if "<" in text and any(control in text for control in self._control_texts):
+                    return True
+        return False
+
+    def _last_exchange(
+        self, conversation: Conversation, ids: Sequence[int], trained: Mask
+    ) -> tuple[str, str]:
+        """The last trained answer, and what was asked before it."""
+        messages = conversation.messages
+        if conversation.segments and not messages:
+            return _last_pieces(conversation.segments)
+        if not messages:
+            return "", conversation.text
+        answers = (i for i in range(len(messages) - 1, -1, -1) if _is_answer(messages[i]))
+        last = next(answers, len(messages))
+        asked = next((m.content for m in reversed(messages[:last]) if m.role == "user"), "")
+        if last == len(messages):
+            return asked, ""
+        if not messages[last].tool_calls:
+            return asked, messages[last].content
+        return asked, self._last_run(ids, trained)
+
+    def _last_run(self, ids: Sequence[int], trained: Mask) -> str:
+        """The tokens of the last answer as text: calls have no other."""
+        stop = int(np.flatnonzero(trained)[-1]) + 1 if trained.any() else 0
+        untrained = np.flatnonzero(~trained[:stop])
+        run = ids[int(untrained[-1]) + 1 : stop] if len(untrained) else ids[:stop]
+        return str(self._tokenizer.decode(run, skip_special_tokens=True)).strip()
+
+
+def _is_answer(message: Message) -> bool:
+    return message.role == "assistant" and message.trained
+
+
+def _last_pieces(segments: Sequence[Segment]) -> tuple[str, str]:
+    """The last run of trained pieces, and the run before it."""
+    runs = [
+        (on, "".join(s.text for s in run)) for on, run in groupby(segments, lambda s: s.trained)
+    ]
+    trained = [i for i, (on, _) in enumerate(runs) if on]
+    if not trained:
+        return "".join(text for _, text in runs), ""
+    last = trained[-1]
+    return runs[last - 1][1] if last else "", runs[last][1]
 
 
 def adds_bos(tokenizer: Any) -> bool:
@@ -279,18 +349,20 @@ def special_ids(tokenizer: Any) -> set[int]:
     return added | set(tokenizer.all_special_ids)
 
 
+def _splitting_ids(tokenizer: Any) -> frozenset[int]:
+    """Ids of the special tokens at which the tokenizer splits a text, whatever stands beside them.
+
+    The unknown token is left out: words become it too.
+    """
+    added = tokenizer.added_tokens_decoder.items()
+    found = {i for i, token in added if token.special and not token.single_word}
+    return frozenset(found - {tokenizer.unk_token_id})
+
+
 def _control_texts(tokenizer: Any) -> tuple[str, ...]:
     """Special tokens as text, as far as nobody would write them by accident."""
     texts = tokenizer.convert_ids_to_tokens(sorted(special_ids(tokenizer)))
     return tuple(text for text in texts if text.startswith("<|") or text in ("<s>", "</s>"))
-
-
-def _last_exchange(conversation: Conversation) -> tuple[str, str]:
-    if not conversation.messages:
-        return "", conversation.text
-    asked = (m.content for m in reversed(conversation.messages) if m.role == "user")
-    answered = (m.content for m in reversed(conversation.messages) if m.role == "assistant")
-    return next(asked, ""), next(answered, "")
 
 
 def _bad_row(source: RowRef, fault: DataError) -> BadRow:

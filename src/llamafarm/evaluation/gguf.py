@@ -10,6 +10,7 @@ from pathlib import Path
 from llamafarm.data.read_conversations import read_conversations
 from llamafarm.data.report import DroppedRow
 from llamafarm.data.rows import Conversation
+from llamafarm.data.summary import Cuts
 from llamafarm.errors import DataError, ModelError, Problem
 from llamafarm.evaluation.engine_rows import EngineRow, EngineRowMaker
 from llamafarm.evaluation.loss import LossResult
@@ -88,7 +89,7 @@ def measure_gguf(
         losses.trained_tokens,
         {str(row.source): loss for row, loss in zip(rows, losses.row_losses, strict=True)},
         request.max_length,
-        row_warnings(truncated, dropped, len(rows), request.max_length),
+        row_warnings(Cuts.of(truncated), dropped, len(rows), request.max_length),
     )
 
 

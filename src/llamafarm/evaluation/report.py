@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from llamafarm.data.report import DroppedRow, TruncatedRow
-from llamafarm.data.summary import truncation_warning
+from llamafarm.data.report import DroppedRow
+from llamafarm.data.summary import Cuts, truncation_warning
 from llamafarm.errors import count_of
 from llamafarm.evaluation.loss import LossResult
 from llamafarm.evaluation.text_metrics import exact_match, rouge_l
@@ -137,12 +137,20 @@ def compare(first: Measured, other: Measured) -> PairedRows:
 
 
 def row_warnings(
-    truncated: Sequence[TruncatedRow], dropped: Sequence[DroppedRow], rows: int, max_length: int
+    cuts: Cuts,
+    dropped: Sequence[DroppedRow],
+    rows: int,
+    max_length: int,
+    *,
+    rows_dropped: int | None = None,
 ) -> tuple[str, ...]:
-    """Rows that were cut, and rows that could not be measured at all. rows: how many were."""
-    found = truncation_warning(truncated, rows, max_length)
+    """Rows that were cut, and rows that could not be measured at all. rows: how many were measured;
+    rows_dropped: how many were not, where not every one of them is named.
+    """
+    found = truncation_warning(cuts, rows, max_length)
+    total = len(dropped) if rows_dropped is None else rows_dropped
     if dropped:
         listed = ", ".join(f"{row.source} ({row.reason})" for row in dropped[:_LISTED])
-        more = ", …" if len(dropped) > _LISTED else ""
-        found.append(f"{count_of(len(dropped), 'row')} could not be measured: {listed}{more}")
+        more = ", …" if total > _LISTED else ""
+        found.append(f"{count_of(total, 'row')} could not be measured: {listed}{more}")
     return tuple(found)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from llamafarm.data.summary import Cuts
 from llamafarm.data.tokenized import PreparedData, TokenRows
 from llamafarm.evaluation.generation import Generator
 from llamafarm.evaluation.loss import evaluate_loss
@@ -65,7 +66,13 @@ def measure_torch_model(
         losses.trained_tokens,
         dict(zip(places, losses.row_losses, strict=True)),
         max_length,
-        row_warnings(report.truncated, report.dropped, len(rows), max_length),
+        row_warnings(
+            Cuts(report.truncated, report.rows_truncated, report.trained_tokens_cut),
+            report.dropped,
+            len(rows),
+            max_length,
+            rows_dropped=report.rows_dropped,
+        ),
     )
 
 

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -120,3 +120,22 @@ def write_text(stream: TextIO, text: str, *, wrap: bool = False) -> None:
     else:
         stream.write(safe + "\n")
     stream.flush()
+
+
+_MARKS, _ASCII_MARKS = ("\u27e6", "\u27e7"), ("[[", "]]")
+
+
+def write_marked(stream: TextIO, pieces: Iterable[tuple[str, bool]]) -> None:
+    """Write text of which some pieces are marked: in colour, or between brackets."""
+    if wants_color(stream):
+        from rich.text import Text
+
+        line = Text()
+        for text, marked in pieces:
+            safe = make_encodable(stream, make_printable(text))
+            line.append(safe, style="black on green" if marked else "")
+        make_console(stream).print(line, soft_wrap=True)
+        return
+    begin, end = _MARKS if can_encode(stream, "".join(_MARKS)) else _ASCII_MARKS
+    whole = "".join(f"{begin}{text}{end}" if marked else text for text, marked in pieces)
+    write_text(stream, whole)

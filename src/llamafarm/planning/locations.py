@@ -31,14 +31,18 @@ def search_directories(strategy: Strategy, path: str, working_directory: Path) -
 
 
 def find_data_file(
-    name: str, directories: Sequence[Path], bundled_data: Path | None
+    name: str, directories: Sequence[Path], bundled_data: Path | None, *, collections: bool = False
 ) -> Path | None:
-    """The first file of that name; a bare name is looked for in the bundled data last."""
+    """The first file of that name; a bare name is looked for in the bundled data last.
+
+    collections: a directory will do too.
+    """
     wanted = Path(name).expanduser()
     candidates = [directory / wanted for directory in directories]
     if bundled_data is not None and wanted.name == str(wanted):
         candidates += sorted(bundled_data.rglob(wanted.name))
-    return next((file for file in candidates if file.is_file()), None)
+    fits = Path.exists if collections else Path.is_file
+    return next((file for file in candidates if fits(file)), None)
 
 
 def missing_file(strategy: Strategy, path: str, name: str, directories: Sequence[Path]) -> Problem:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from llamafarm.data.request import DataLocation, DataRequest, HubDataset
+from llamafarm.data.collections import Collection, expand
+from llamafarm.data.request import (
+    DataLocation,
+    DataRequest,
+    HubDataset,
+    Mixture,
+    TrainLocation,
+    WeightedFile,
+)
 from llamafarm.decision import Decision
 from llamafarm.errors import DataError, Problem, StrategyError, count_of
 from llamafarm.planning import tables
 from llamafarm.planning.explain import (
     asked,
     is_written,
+    notice,
     problem,
     settled,
     shown,
@@ -25,10 +35,12 @@ from llamafarm.planning.locations import (
     shown_path,
 )
 from llamafarm.planning.templates import choose_template
-from llamafarm.strategy.model import Strategy
+from llamafarm.strategy.model import DataFormat, Strategy
 
-_TRAIN = ("dataset.train_file", "dataset.path", "dataset.dataset_name")
+_TRAIN = ("dataset.train_file", "dataset.path", "dataset.mix", "dataset.dataset_name")
 _EVAL_FILE, _EVAL_SPLIT = "dataset.eval_file", "dataset.eval_split"
+_EVAL_ROWS, _STABLE = "dataset.eval_rows", "dataset.stable_split"
+_AUTO, _BUNDLED = "auto", "bundled demo data"
 _STANDARD_EVAL_FRACTION = tables.SPLIT_ROWS[1].eval_fraction
 
 
@@ -61,14 +73,43 @@ class _Places:
         """The file named at a dotted path of the strategy, with its decision; or a problem."""
         name = str(_value(self.strategy, path))
         directories = search_directories(self.strategy, path, self.working_directory)
-        file = find_data_file(name, directories, self.bundled_data)
+        file = self.look(name, path)
         if file is None:
             found.data_problems.append(missing_file(self.strategy, path, name, directories))
             return None
-        note = "" if find_data_file(name, directories, None) else "bundled demo data"
+        note = "" if find_data_file(name, directories, None, collections=True) else _BUNDLED
         shown_name = shown_path(file, self.working_directory)
         found.decisions.append(asked(self.strategy, path, shown_name, note))
         return file
+
+    def look(self, name: str, path: str) -> Path | None:
+        """A file or a directory of this name, where the key at `path` means it to be."""
+        directories = search_directories(self.strategy, path, self.working_directory)
+        return find_data_file(name, directories, self.bundled_data, collections=True)
+
+    def collection(self, path: str, found: _Findings) -> tuple[Path | None, Collection | None]:
+        """The file named at a dotted path, or what a directory or an index of datasets holds;
+        `index.json#name` chooses one of its datasets.
+        """
+        name, _, entry = str(_value(self.strategy, path)).partition("#")
+        if not entry or self.look(str(_value(self.strategy, path)), path) is not None:
+            file = self.find(path, found)
+        else:
+            file = self.look(name, path)
+        if file is None:
+            if entry:
+                self.find(path, found)
+            return None, None
+        if entry:
+            shown_name = f"{shown_path(file, self.working_directory)}#{entry}"
+            found.decisions.append(asked(self.strategy, path, shown_name))
+        try:
+            return file, expand(file, name=entry or None)
+        except DataError as error:
+            found.data_problems += error.problems or (
+                problem(self.strategy, path, error.summary, error.hint),
+            )
+            return None, None
 
 
 def resolve_data(
@@ -89,11 +130,12 @@ def resolve_data(
     """
     found = _Findings()
     places = _Places(strategy, working_directory, bundled_data)
-    train_key, train = _train(places, found)
+    training = _train(places, found)
+    train, collection = training.location, training.collection
     wanted = strategy.training_args.eval_strategy != "no"
-    evaluation = _eval(places, train_key, wanted, found)
-    fraction = _eval_fraction(strategy, train, evaluation, wanted, found)
-    test = places.find("dataset.test_file", found) if strategy.dataset.test_file else None
+    evaluation = _eval(places, training, wanted, found)
+    fraction, automatic = _eval_share(strategy, training, evaluation, wanted, found)
+    test = _test(places, collection, found)
     template = _template(strategy, tokenizer_template, tokenizer_adds_bos, found)
     max_length = _max_length(strategy, model_context, found)
     _hub_settings(strategy, train, found)
@@ -102,6 +144,7 @@ def resolve_data(
     if train is None:
         raise AssertionError("a missing training set is a problem that was raised")
     dataset, preprocessing = strategy.dataset, strategy.data_preprocessing
+    rows = _row_shape(strategy, collection, found)
     request = DataRequest(
         train_location=train,
         eval_location=evaluation,
@@ -111,8 +154,13 @@ def resolve_data(
         chat_template=template,
         max_length=max_length,
         seed=strategy.training_args.seed,
-        data_format=dataset.format,
-        columns=dict(dataset.columns),
+        data_format=rows.data_format,
+        columns=rows.columns,
+        roles=rows.roles,
+        mask_history=rows.mask_history,
+        eval_auto=automatic,
+        eval_rows=dataset.eval_rows,
+        stable_split=dataset.stable_split,
         system_prompt=strategy.prompt_template.system,
         max_samples=dataset.max_samples,
         shuffle=dataset.shuffle,
@@ -134,10 +182,21 @@ def _value(strategy: Strategy, path: str) -> object:
     return getattr(getattr(strategy, section), leaf)
 
 
-def _train(places: _Places, found: _Findings) -> tuple[str, DataLocation | None]:
-    """A file, or a dataset of the Hub, in the order of _TRAIN."""
+@dataclass(frozen=True, slots=True)
+class _Training:
+    """What is trained on. key: of the strategy, that says so; collection: what its directory or
+    index of datasets says besides.
+    """
+
+    key: str
+    location: TrainLocation | None
+    collection: Collection | None = None
+
+
+def _train(places: _Places, found: _Findings) -> _Training:
+    """Files, or a dataset of the Hub, in the order of _TRAIN."""
     strategy = places.strategy
-    given = [path for path in _TRAIN if _value(strategy, path) is not None]
+    given = [path for path in _TRAIN if _value(strategy, path)]
     if not given:
         found.data_problems.append(
             Problem(
@@ -146,20 +205,83 @@ def _train(places: _Places, found: _Findings) -> tuple[str, DataLocation | None]
                 hint="give --dataset FILE, or write `dataset.path` or `dataset.train_file`",
             )
         )
-        return "", None
+        return _Training("", None)
     key, *others = given
     for other in others:
         text = f"{whereabouts(strategy, other)} is not used: {whereabouts(strategy, key)} is"
         found.decisions.append(warning(other, _value(strategy, other), text))
+    if key == "dataset.mix":
+        return _Training(key, _mixture(places, found))
     if key != "dataset.dataset_name":
-        return key, places.find(key, found)
+        file, collection = places.collection(key, found)
+        if collection is not None:
+            return _Training(key, _collected(collection), collection)
+        return _Training(key, file)
     dataset = strategy.dataset
     found.decisions.append(asked(strategy, key, f"{dataset.dataset_name} ({dataset.train_split})"))
     hub = HubDataset(str(dataset.dataset_name), dataset.dataset_config_name, dataset.train_split)
-    return key, hub
+    return _Training(key, hub)
 
 
-def _eval(places: _Places, train_key: str, wanted: bool, found: _Findings) -> DataLocation | None:
+def _collected(collection: Collection) -> TrainLocation:
+    if len(collection.train) == 1:
+        return collection.train[0]
+    return Mixture(tuple(WeightedFile(path) for path in collection.train))
+
+
+def _mixture(places: _Places, found: _Findings) -> Mixture | None:
+    """The files of `dataset.mix`; every one that is missing is a problem."""
+    strategy, path = places.strategy, "dataset.mix"
+    files = []
+    for name, weight in strategy.dataset.mix.items():
+        file = places.look(name, path)
+        if file is None:
+            directories = search_directories(strategy, path, places.working_directory)
+            found.data_problems.append(missing_file(strategy, path, name, directories))
+        else:
+            files.append(WeightedFile(file, weight))
+    listed = ", ".join(f"{name} x {weight:g}" for name, weight in strategy.dataset.mix.items())
+    found.decisions.append(asked(strategy, path, listed))
+    return Mixture(tuple(files)) if files else None
+
+
+@dataclass(frozen=True, slots=True)
+class _RowShape:
+    """How rows are read."""
+
+    data_format: DataFormat
+    columns: Mapping[str, str]
+    roles: Mapping[str, str]
+    mask_history: bool
+
+
+def _row_shape(strategy: Strategy, collection: Collection | None, found: _Findings) -> _RowShape:
+    """What the strategy says of the rows; where it is silent, what their collection says."""
+    dataset = strategy.dataset
+    if collection is None:
+        return _RowShape(
+            dataset.format, dict(dataset.columns), dict(dataset.roles), dataset.mask_history
+        )
+    found.decisions += [notice("dataset", "", text) for text in collection.notices]
+    written = is_written(strategy, "dataset.format")
+    masked = is_written(strategy, "dataset.mask_history")
+    return _RowShape(
+        dataset.format if written else collection.data_format,
+        {**collection.columns, **dataset.columns},
+        {**collection.roles, **dataset.roles},
+        dataset.mask_history if masked else collection.mask_history,
+    )
+
+
+def _test(places: _Places, collection: Collection | None, found: _Findings) -> DataLocation | None:
+    if places.strategy.dataset.test_file:
+        return places.find("dataset.test_file", found)
+    return collection.test if collection is not None else None
+
+
+def _eval(
+    places: _Places, training: _Training, wanted: bool, found: _Findings
+) -> DataLocation | None:
     """A file, or a named split of the Hub; None: split off the training rows, or not wanted."""
     strategy, dataset = places.strategy, places.strategy.dataset
     if not wanted:
@@ -170,11 +292,19 @@ def _eval(places: _Places, train_key: str, wanted: bool, found: _Findings) -> Da
         return None
     if dataset.eval_file is not None:
         return places.find(_EVAL_FILE, found)
+    if training.collection is not None and training.collection.eval is not None:
+        name = shown_path(training.collection.eval, places.working_directory)
+        found.decisions.append(Decision(_EVAL_FILE, name, "detected", "beside the training rows"))
+        return training.collection.eval
     split = dataset.eval_split
-    if train_key == "dataset.dataset_name" and isinstance(split, str) and _number(split) is None:
+    if training.key == "dataset.dataset_name" and _names_a_split(split):
         found.decisions.append(asked(strategy, _EVAL_SPLIT, split, "a split of the Hub dataset"))
-        return HubDataset(str(dataset.dataset_name), dataset.dataset_config_name, split)
+        return HubDataset(str(dataset.dataset_name), dataset.dataset_config_name, str(split))
     return None
+
+
+def _names_a_split(split: str | float | None) -> bool:
+    return isinstance(split, str) and split != _AUTO and _number(split) is None
 
 
 def _no_evaluation(strategy: Strategy) -> Decision:
@@ -186,32 +316,56 @@ def _no_evaluation(strategy: Strategy) -> Decision:
     return warning(path, "no", text)
 
 
-def _eval_fraction(
+def _eval_share(
     strategy: Strategy,
-    train: DataLocation | None,
+    training: _Training,
     evaluation: DataLocation | None,
     wanted: bool,
     found: _Findings,
-) -> float:
-    """The share of the training rows that is kept for evaluation; 0 where none is split off."""
+) -> tuple[float, bool]:
+    """The share of the training rows that is kept for evaluation, 0 where none is split off; and
+    whether it follows from their number.
+    """
     written = strategy.dataset.eval_split
     if not wanted or evaluation is not None:
+        why = "evaluation is off" if not wanted else "the evaluation rows have their own file"
+        unused = [_EVAL_ROWS] if strategy.dataset.eval_rows is not None else []
+        unused += [_STABLE] if strategy.dataset.stable_split else []
         if written is not None and not isinstance(evaluation, HubDataset):
-            why = "evaluation is off" if not wanted else "the evaluation rows have their own file"
-            text = f"{whereabouts(strategy, _EVAL_SPLIT)} has no effect: {why}"
+            unused.append(_EVAL_SPLIT)
+        for path in unused:
+            text = f"{whereabouts(strategy, path)} has no effect: {why}"
+            found.decisions.append(warning(path, _value(strategy, path), text))
+        return 0.0, False
+    if strategy.dataset.eval_rows is not None:
+        found.decisions.append(asked(strategy, _EVAL_ROWS, strategy.dataset.eval_rows))
+        if written is not None:
+            text = (
+                f"{whereabouts(strategy, _EVAL_SPLIT)} is not used: "
+                f"{whereabouts(strategy, _EVAL_ROWS)} is"
+            )
             found.decisions.append(warning(_EVAL_SPLIT, written, text))
-        return 0.0
+        return _STANDARD_EVAL_FRACTION, False
+    if written == _AUTO:
+        note = "5 % of fewer than 50 rows, else 10 %"
+        found.decisions.append(asked(strategy, _EVAL_SPLIT, _AUTO, note))
+        return _STANDARD_EVAL_FRACTION, True
+    of_collection = training.collection.eval_fraction if training.collection else None
+    if written is None and of_collection is not None:
+        reason = "as the collection of the rows says"
+        found.decisions.append(Decision(_EVAL_SPLIT, shown(of_collection), "detected", reason))
+        return of_collection, False
     if written is None:
         reason = f"{_STANDARD_EVAL_FRACTION:.0%} of the rows are kept for evaluation"
         value = shown(_STANDARD_EVAL_FRACTION)
         found.decisions.append(Decision(_EVAL_SPLIT, value, "default", reason))
-        return _STANDARD_EVAL_FRACTION
+        return _STANDARD_EVAL_FRACTION, False
     number = _number(written)
     if number is None:
         message = f"{written} names a split of the Hub, and the data are a local file"
         fault = problem(strategy, _EVAL_SPLIT, message, "write a fraction, e.g. `eval_split: 0.1`")
         found.strategy_problems.append(fault)
-        return 0.0
+        return 0.0, False
     if not 0 < number < 1:
         hint = 'for no evaluation at all write `eval_strategy: "no"`'
         if 1 <= number < 100:
@@ -220,7 +374,7 @@ def _eval_fraction(
         found.strategy_problems.append(problem(strategy, _EVAL_SPLIT, message, hint))
     note = f"{number:.3g} of the rows are kept for evaluation"
     found.decisions.append(asked(strategy, _EVAL_SPLIT, number, note))
-    return number
+    return number, False
 
 
 def _number(value: str | float) -> float | None:
@@ -271,7 +425,7 @@ def _max_length(strategy: Strategy, model_context: int, found: _Findings) -> int
     return own
 
 
-def _hub_settings(strategy: Strategy, train: DataLocation | None, found: _Findings) -> None:
+def _hub_settings(strategy: Strategy, train: TrainLocation | None, found: _Findings) -> None:
     """Settings of a Hub dataset beside a local file."""
     if train is None or isinstance(train, HubDataset):
         return
@@ -286,6 +440,10 @@ def _other_decisions(strategy: Strategy) -> list[Decision]:
     optional = (
         "dataset.format",
         "dataset.columns",
+        "dataset.roles",
+        "dataset.mask_history",
+        "dataset.stable_split",
+        "dataset.allow_leakage",
         "dataset.max_samples",
         "dataset.group_by",
         "dataset.stratify_by",

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from llamafarm.data.request import HubDataset
+from llamafarm.data.request import HubDataset, Mixture
 from llamafarm.planning.plan import QuantizationPlan, TrainingPlan
 from llamafarm.strategy.dump import with_values
 from llamafarm.strategy.model import Strategy
@@ -89,16 +89,23 @@ def _data(strategy: Strategy, plan: TrainingPlan) -> Values:
         "data_preprocessing.max_length": None,
         "dataset.path": None,
         "dataset.shuffle": data.shuffle,
+        "dataset.format": data.data_format,
+        "dataset.columns": dict(data.columns),
+        "dataset.roles": dict(data.roles),
+        "dataset.mask_history": data.mask_history,
     }
     if isinstance(data.train_location, Path):
         values["dataset.train_file"] = _absolute(data.train_location)
-        values["dataset.dataset_name"] = None
+        values |= {"dataset.dataset_name": None, "dataset.mix": {}}
+    elif isinstance(data.train_location, Mixture):
+        values |= {"dataset.train_file": None, "dataset.dataset_name": None}
+        values["dataset.mix"] = {_absolute(f.path): f.weight for f in data.train_location.files}
     if isinstance(data.eval_location, Path):
         values["dataset.eval_file"] = _absolute(data.eval_location)
     if isinstance(data.test_location, Path):
         values["dataset.test_file"] = _absolute(data.test_location)
     if not isinstance(data.eval_location, HubDataset):
-        values["dataset.eval_split"] = data.eval_fraction or None
+        values["dataset.eval_split"] = "auto" if data.eval_auto else data.eval_fraction or None
     if not data.eval_wanted:
         values["dataset.eval_file"] = None
     return values

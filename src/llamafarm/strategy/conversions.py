@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import get_args
 
+from llamafarm.data.formats import FORMAT_ALIASES
 from llamafarm.strategy.fields import Schema
 from llamafarm.strategy.model import DataFormat, LogLevel, OptimizerName, Tracker
 from llamafarm.strategy.nodes import MappingNode, Node, ScalarNode
@@ -83,9 +84,20 @@ def _number(node: Node, what: str, minimum: float, below: float) -> float:
     return float(value)
 
 
+# The words of the seed's split table, beside `auto`, which asks for the number of rows.
+_NAMED_SPLITS = {"robust": 0.15, "research": 0.2}
+
+
 def _percent(node: Node, path: str) -> Pairs:
-    value = _number(node, "a percentage above 0 and below 100", 1e-9, 100)
-    return ((path, round(value / 100, 12)),)
+    """10, `10%`, a fraction below one as it is, or a word of the seed's table."""
+    if isinstance(node, ScalarNode) and isinstance(node.value, str):
+        word = node.text.strip().lower()
+        if word == "auto" or word in _NAMED_SPLITS:
+            return ((path, _NAMED_SPLITS.get(word, word)),)
+        if word.endswith("%"):
+            node = ScalarNode(word[:-1], node.line, quoted=False)
+    value = _number(node, PERCENT.takes, 1e-9, 100)
+    return ((path, value if value < 1 else round(value / 100, 12)),)
 
 
 def _ratio(node: Node, path: str) -> Pairs:
@@ -230,8 +242,13 @@ QUANTIZATION_BIT = one_of(
 )
 PERCENT = Conversion(
     _percent,
-    {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 100},
-    "a percentage",
+    {
+        "anyOf": [
+            {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 100},
+            {"type": "string"},
+        ]
+    },
+    "a percentage, or one of auto, robust, research",
 )
 RATIO = Conversion(_ratio, _FRACTION, "a number >= 0 and < 1")
 EVAL_SPLIT = Conversion(
@@ -311,11 +328,10 @@ _FILE_TYPES = ("jsonl", "json", "csv", "parquet")
 DATA_FORMAT = one_of(
     {
         **{name: (("dataset.format", name),) for name in get_args(DataFormat)},
-        "openai": (("dataset.format", "messages"),),
-        "chatml": (("dataset.format", "messages"),),
+        **{alias: (("dataset.format", name),) for alias, name in FORMAT_ALIASES.items()},
         **dict.fromkeys(_FILE_TYPES, ()),
     },
-    also="openai chatml jsonl json csv parquet",
+    also=" ".join((*FORMAT_ALIASES, *_FILE_TYPES)),
     remarks=dict.fromkeys(
         _FILE_TYPES,
         "a file's type is read from its name; `format` is the shape of the rows, recognised by "

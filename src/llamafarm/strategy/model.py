@@ -38,7 +38,22 @@ OptimizerName = Literal[
     "adafactor",
     "sgd",
 ]
-DataFormat = Literal["auto", "alpaca", "messages", "sharegpt", "prompt_completion", "qa", "text"]
+DataFormat = Literal[
+    "auto",
+    "alpaca",
+    "messages",
+    "sharegpt",
+    "prompt_completion",
+    "qa",
+    "preference",
+    "reflection",
+    "multiple_choice",
+    "context_qa",
+    "jeopardy",
+    "summary",
+    "input_output",
+    "text",
+]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Tracker = Literal["none", "tensorboard", "wandb", "mlflow", "trackio"]
 
@@ -307,18 +322,38 @@ class DatasetSection(Section):
     test_file: str | None = Field(
         None, description="File for the measurement after training. Left out: none."
     )
+    mix: Mapping[str, PositiveFloat] = Field(
+        default_factory=dict,
+        description="Files that are trained on together, and how often the rows of each count.",
+    )
     dataset_name: str | None = Field(None, description="A dataset of the Hub. Left out: none.")
     dataset_config_name: str | None = Field(
         None, description="Its configuration. Left out: its default one."
     )
     train_split: str = Field("train", description="Name of the Hub split to train on.")
     eval_split: str | float | None = Field(
-        None, description="A fraction, or the name of a Hub split. Left out: 0.1."
+        None, description="A fraction, auto, or the name of a Hub split. Left out: 0.1."
+    )
+    eval_rows: PositiveInt | None = Field(
+        None, description="Rows split off for evaluation. Left out: see eval_split."
+    )
+    stable_split: bool = Field(
+        False,
+        description="Split by content, so that rows added later move no old row; counts vary.",
+    )
+    allow_leakage: bool = Field(
+        False, description="Go on although training rows give evaluation rows away."
     )
     max_samples: PositiveInt | None = Field(None, description="Rows used at most. Left out: all.")
     format: DataFormat = Field("auto", description="Shape of a row. auto: recognised by its keys.")
     columns: Mapping[str, str] = Field(
         default_factory=dict, description="Our name for a column, and its name in the file."
+    )
+    roles: Mapping[str, str] = Field(
+        default_factory=dict, description="Our name for a role, and its name in the file."
+    )
+    mask_history: bool = Field(
+        False, description="Train only the last answer of a conversation, not every one."
     )
     group_by: str | None = Field(
         None, description="Column whose equal values stay on one side of the split. Left out: none."

@@ -1,0 +1,1 @@
+"""What a person would want to know of the rows before anything learns from them."""

@@ -1,0 +1,132 @@
+"""Texts to token ids, each token with the place where it ends.
+
+A byte-level tokenizer loses nothing: the bytes of its tokens, put together, are the text. Places
+are then sums of lengths, which is cheaper than to have the tokenizer keep track of them. That it is
+so is checked for every text; where it is not, the tokenizer's own offsets tell the places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+# Spaces, digits, letters of one to four bytes, line ends: what other kinds of tokenizers change.
+_PROBE = " a  b\tC 12\n\n\u00fc\u4e16 \U0001f912 e\u0301 x\n"
+
+
+@dataclass(frozen=True, slots=True)
+class TextTokens:
+    """ends: for each token, how many characters of the text it and those before it cover; a
+    character of several tokens is covered by the first of them.
+    """
+
+    ids: list[int]
+    ends: list[int]
+
+
+class TextTokenizer:
+    """A fast tokenizer that adds no special tokens: whoever wrote the texts has written them."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._pieces = _Pieces(tokenizer)
+        self._loses_nothing = self._gives_back(_PROBE)
+
+    def encode(self, texts: Sequence[str]) -> list[TextTokens]:
+        """Ids and places of every text."""
+        if not self._loses_nothing:
+            return self._with_offsets(texts)
+        pairs = zip(self._fast_ids(texts), texts, strict=True)
+        found = [self._with_lengths(ids, text) for ids, text in pairs]
+        missing = [i for i, tokens in enumerate(found) if tokens is None]
+        rest = iter(self._with_offsets([texts[i] for i in missing]) if missing else ())
+        return [tokens or next(rest) for tokens in found]
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids alone."""
+        if self._loses_nothing:
+            return self._fast_ids(texts)
+        found: list[list[int]] = self._call(texts)["input_ids"] if texts else []
+        return found
+
+    def _gives_back(self, text: str) -> bool:
+        ids = self._fast_ids([text])[0]
+        same = ids == self._call([text])["input_ids"][0]
+        return same and self._with_lengths(ids, text) is not None
+
+    def _call(self, texts: Sequence[str], **options: bool) -> Any:
+        return self._tokenizer(
+            list(texts),
+            add_special_tokens=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+            **options,
+        )
+
+    def _fast_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Without offsets. The library keeps a limit that another caller has set: take it away."""
+        core = self._tokenizer.backend_tokenizer
+        if core.truncation is not None:
+            core.no_truncation()
+        if core.padding is not None:
+            core.no_padding()
+        if core.encode_special_tokens:
+            core.encode_special_tokens = False
+        found = core.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in found]
+
+    def _with_lengths(self, ids: list[int], text: str) -> TextTokens | None:
+        pieces = self._pieces
+        parts = [pieces[i] for i in ids]
+        raw = text.encode()
+        if b"".join(parts) != raw:
+            return None
+        ends = list(accumulate(map(len, parts)))
+        return TextTokens(ids, ends if len(raw) == len(text) else _characters(raw, ends))
+
+    def _with_offsets(self, texts: Sequence[str]) -> list[TextTokens]:
+        encoded = self._call(texts, return_offsets_mapping=True)
+        pairs = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        return [
+            TextTokens(ids, list(accumulate((end for _, end in offsets), max)))
+            for ids, offsets in pairs
+        ]
+
+
+def _characters(raw: bytes, ends: Sequence[int]) -> list[int]:
+    """How many characters begin before each of these places in UTF-8 text."""
+    begins = (np.frombuffer(raw, np.uint8) & 0xC0) != 0x80
+    counts = np.concatenate([[0], np.cumsum(begins)])
+    found: list[int] = counts[ends].tolist()
+    return found
+
+
+class _Pieces(dict[int, bytes]):
+    """The bytes of each token of a byte-level vocabulary, as they are asked for."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        super().__init__()
+        self.update((i, t.content.encode()) for i, t in tokenizer.added_tokens_decoder.items())
+        self._token_of = tokenizer.convert_ids_to_tokens
+        self._bytes = _byte_of_letter()
+
+    def __missing__(self, token_id: int) -> bytes:
+        # 0xFF is no part of any text.
+        piece = bytes(self._bytes.get(letter, 0xFF) for letter in self._token_of(token_id))
+        self[token_id] = piece
+        return piece
+
+
+def _byte_of_letter() -> dict[str, int]:
+    """The letters that byte-level vocabularies write bytes with: printable ones of Latin-1 stand
+    for themselves, the others, in order, for those from U+0100 on.
+    """
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    letters = {chr(byte): byte for byte in printable}
+    return letters | {chr(0x100 + i): byte for i, byte in enumerate(others)}

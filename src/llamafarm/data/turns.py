@@ -1,0 +1,21 @@
+"""Which turns of a conversation are learnt."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from llamafarm.data.rows import Conversation
+
+
+def only_last_answer(conversation: Conversation) -> Conversation:
+    """The same conversation with the last trained turn of the assistant as the only trained one.
+
+    A call of a tool is a turn as any other. Texts without turns stay as they are.
+    """
+    messages = conversation.messages
+    answers = [i for i, m in enumerate(messages) if m.role == "assistant" and m.trained]
+    earlier = set(answers[:-1])
+    if not earlier:
+        return conversation
+    kept = (replace(m, trained=False) if i in earlier else m for i, m in enumerate(messages))
+    return replace(conversation, messages=tuple(kept))
