@@ -73,7 +73,7 @@ def sums(random: Generator, count: int) -> list[Row]:
 
 def letters(random: Generator, count: int) -> list[Row]:
     """A long template, most of whose shingles all rows share, with three numbers."""
-    numbers = random.integers(0, 100_000, (count, 3)).tolist()
+    numbers = random.integers(0, 10**9, (count, 3)).tolist()
     return [(_QUESTION.format(a, b), _ANSWER.format(c, b, a)) for a, b, c in numbers]
 
 

@@ -35,7 +35,8 @@ def test_a_clean_file_is_described_and_passes(llamafarm: Run, tmp_path: Path) ->
     write_jsonl(tmp_path / "data.jsonl", map(qa, range(40)))
     done = llamafarm("inspect", "data.jsonl", "--preview", "1")
     assert done.code == 0, done.err
-    facts = dict(line.strip().split("  ", 1) for line in done.out.splitlines() if "  " in line.strip())
+    lines = [line.strip() for line in done.out.splitlines()]
+    facts = dict(line.split("  ", 1) for line in lines if "  " in line)
     assert facts["data"].strip() == "qa; 0.1 of 40 rows: 4 evaluation rows, drawn with seed 42"
     assert facts["rows"].strip() == "40 read, 40 kept, 0 left out"
     assert facts["end token"].strip() == "trained after 40 of 40 answers"

@@ -122,12 +122,16 @@ def _to_json(found: Inspection) -> dict[str, object]:
 
 def _print(found: Inspection) -> None:
     """Results on stdout, warnings and notices on stderr."""
+    from llamafarm.data.summary import quality_warnings
+
     result(aligned(data_facts(found.report)), wrap=True)
     for row in found.rows:
         trained = f"{row.trained_tokens:,} of them trained"
         result(f"\n--- {row.source}: {count_of(row.tokens, 'token')}, {trained}")
         result_marked((piece.text, piece.trained) for piece in row.pieces)
+    shown = quality_warnings(found.report.quality) if found.report.quality else []
     for warning in found.report.warnings:
-        say(f"warning: {warning}", wrap=True)
+        if warning not in shown:
+            say(f"warning: {warning}", wrap=True)
     for notice in found.report.notices:
         say(f"notice: {notice}", wrap=True)

@@ -6,6 +6,7 @@ Nothing is unpacked to disk, and little of it is in memory at a time.
 from __future__ import annotations
 
 import io
+import shlex
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ def without_compression(path: Path) -> Path:
 def unpack_command(name: str) -> str:
     """What to type to have a compressed file on standard output; empty for any other file."""
     compression = _COMPRESSIONS.get(Path(name).suffix.lower())
-    return f"{compression.command} {name}" if compression else ""
+    return f"{compression.command} {shlex.quote(name)}" if compression else ""
 
 
 def refuse_hidden_compression(path: Path, head: bytes, name: str) -> None:
@@ -115,7 +116,8 @@ def refuse_hidden_compression(path: Path, head: bytes, name: str) -> None:
         if head.startswith(compression.magic):
             raise DataError(
                 f"{name} holds {compression.title} data",
-                hint=f"name it so: `mv {name} {name}{ending}`; it is then read as it is",
+                hint="name it so, and it is read as it is: "
+                f"`mv {shlex.quote(name)} {shlex.quote(name + ending)}`",
             )
 
 
@@ -217,7 +219,7 @@ class _Unpacked(io.RawIOBase):
 
     def _command(self) -> str:
         unpacked = without_compression(Path(self._name))
-        return f"`{unpack_command(self._name)} > {unpacked}`"
+        return f"`{unpack_command(self._name)} > {shlex.quote(str(unpacked))}`"
 
     def _refused(self, message: str, hint: str) -> DataError:
         reached = f"byte {self._packed_bytes:,} of the file, {self._unpacked_bytes:,} unpacked"

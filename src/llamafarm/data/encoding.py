@@ -5,6 +5,7 @@ everything else.
 from __future__ import annotations
 
 import codecs
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -68,12 +69,11 @@ def _whole_line(file: BinaryIO, line: bytes, piece: int) -> bytes | LongLine:
 def conversion_hint(name: str, encoding: str) -> str:
     """The line to type that makes UTF-8 of a file."""
     path = without_compression(Path(name))
+    target = shlex.quote(str(path.with_name(f"{path.stem}.utf8{path.suffix}")))
     unpack = unpack_command(name)
     convert = f"iconv -f {encoding} -t UTF-8"
-    command = f"{unpack} | {convert}" if unpack else f"{convert} {name}"
-    return (
-        f"save it as UTF-8, e.g. `{command} > {path.with_name(path.stem + '.utf8' + path.suffix)}`"
-    )
+    command = f"{unpack} | {convert}" if unpack else f"{convert} {shlex.quote(name)}"
+    return f"save it as UTF-8, e.g. `{command} > {target}`"
 
 
 def refuse_wide_encoding(head: bytes, name: str) -> None:

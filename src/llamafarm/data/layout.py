@@ -149,6 +149,8 @@ def _draw(
     duplicates = _count_exact(survey, sides)
     if request.remove_duplicates:
         _remove_duplicates(survey, sides, scans)
+    if request.max_samples is not None:
+        sides[np.flatnonzero(sides == _TRAIN)[request.max_samples :]] = _UNUSED
     pairs = near_duplicates(survey, lambda done, all_: tell("looking for near copies", done, all_))
     counts = DuplicateCounts(duplicates, _count_near(survey, sides, pairs), NEAR_SIMILARITY)
     parts = _split(request, files, survey, sides, pairs) if _splits(request, files) else None
@@ -339,7 +341,7 @@ def _scan_notices(
             notices.append(f"{found.source.name} mixes formats: {format_name(found.formats)}")
     notices += [_weight_notice(file) for file in files if file.weight != 1.0]
     trained = [found for file, found in zip(files, scans, strict=True) if file.role == "train"]
-    if request.max_samples is not None and any(f.rows == request.max_samples for f in trained):
+    if request.max_samples is not None and sum(f.rows for f in trained) >= request.max_samples:
         notices.append(f"max_samples: the first {request.max_samples:,} rows are used")
     if request.eval_location is not None and not request.eval_wanted:
         notices.append("the evaluation rows are not read: evaluation is off")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from llamafarm.data.clean import content_key
 from llamafarm.data.readers import open_source
-from llamafarm.data.records import BadRow, FaultList
+from llamafarm.data.records import ROW_HINT, BadRow, FaultList
 from llamafarm.data.request import DataRequest, Mixture
 from llamafarm.data.rows import Conversation
 from llamafarm.data.scan import GoodRow, Pipeline
@@ -20,14 +21,18 @@ def read_conversations(request: DataRequest) -> tuple[Conversation, ...]:
     source = open_source(request.train_location)
     pipeline = Pipeline.of(request)
     faults = FaultList(source.name)
-    found: list[Conversation] = []
+    found: dict[object, Conversation] = {}
     for item in source.items():
         row = pipeline.read(item)
-        if isinstance(row, BadRow) and not request.skip_bad_rows:
-            faults.add(row)
+        if isinstance(row, BadRow):
+            if not (request.skip_bad_rows or (request.filter_empty and row.empty)):
+                faults.add(row)
         elif isinstance(row, GoodRow):
-            found.append(pipeline.finished(row.conversation))
+            key = content_key(row.conversation) if request.remove_duplicates else len(found)
+            found.setdefault(key, row.conversation)
+        if request.max_samples is not None and len(found) >= request.max_samples:
+            break
     faults.raise_if_any()
     if not found:
-        raise DataError(f"{source.name} has no rows that can be used")
-    return tuple(found)
+        raise DataError(f"{source.name} has no rows that can be used", hint=ROW_HINT)
+    return tuple(pipeline.finished(row) for row in found.values())

@@ -62,8 +62,8 @@ _SPECIAL = {
 class RowSource:
     """One opened file or Hub split. items() starts from the first record each time it is called.
 
-    kind: jsonl, json, csv, tsv, parquet or hub; sha256: of the file's bytes, of the rows for a Hub
-    split.
+    kind: jsonl, json, csv, tsv, parquet or hub; sha256: of the file's bytes as they are on disk, of
+    the rows for a Hub split. Lines and offsets of a compressed file are those of the file inside.
     """
 
     name: str
@@ -74,9 +74,9 @@ class RowSource:
 
 
 def open_source(location: DataLocation) -> RowSource:
-    """Open a file or a Hub split.
+    """Open a file, compressed or not, or a Hub split.
 
-    Raises DataError when it is missing, empty, or of a kind that cannot be read.
+    Raises DataError when it is missing, empty, no regular file, or of a kind that cannot be read.
     """
     if isinstance(location, HubDataset):
         rows = load_hub_dataset(location)

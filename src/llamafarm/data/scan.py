@@ -17,7 +17,7 @@ from llamafarm.data.records import ROW_HINT, BadRow, FaultList, Item, Record
 from llamafarm.data.report import MAX_NAMED, DropCount, DropKind, DroppedRow
 from llamafarm.data.request import DataRequest
 from llamafarm.data.rows import Conversation, Message, RowRef
-from llamafarm.data.survey import Surveyor, facts_of
+from llamafarm.data.survey import RowFacts, Surveyor, facts_of
 from llamafarm.data.turns import only_last_answer
 from llamafarm.errors import DataError, Problem
 
@@ -143,13 +143,16 @@ def scan(
     limit: int | None = None,
     on_record: Callable[[Item], None] | None = None,
 ) -> Scan:
-    """Read a file once. number: of the file in the survey; limit: stop after this many good rows.
+    """Read a file once. number: of the file in the survey; limit: stop after this many good rows,
+    where duplicates are to go after this many different ones.
 
     Raises DataError with all faults of the file unless the request skips bad rows, and when no row
     is left.
     """
     found = Scan(source, number, len(surveyor))
     faults = FaultList(source.name)
+    # Filled only up to the limit.
+    different: set[int] | None = set() if limit is not None and request.remove_duplicates else None
     for position, item in enumerate(source.items()):
         found.records += 1
         row = pipeline.read(item)
@@ -162,10 +165,14 @@ def scan(
         elif isinstance(row, DroppedRow):
             found.dropped.add(row)
         elif not faults.count:
-            _keep(found, row, position, surveyor, quality, side)
+            facts = facts_of(row.conversation)
+            _keep(found, row, facts, position, surveyor, quality, side)
+            if different is not None:
+                different.add(facts.content)
         if on_record is not None:
             on_record(item)
-        if limit is not None and found.rows >= limit:
+        enough = found.rows if different is None else len(different)
+        if limit is not None and enough >= limit:
             break
     faults.raise_if_any()
     if not found.rows:
@@ -176,13 +183,14 @@ def scan(
 def _keep(
     found: Scan,
     row: GoodRow,
+    facts: RowFacts,
     position: int,
     surveyor: Surveyor,
     quality: QualityObserver,
     side: str,
 ) -> None:
     surveyor.add(
-        facts_of(row.conversation),
+        facts,
         source=found.number,
         position=position,
         line=row.conversation.source.line,

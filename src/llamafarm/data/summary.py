@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from llamafarm.data.quality.report import QualityReport
 from llamafarm.data.report import LengthSummary, TruncatedRow
 from llamafarm.data.token_row import TokenCounts
 from llamafarm.data.tokenized import TokenRows
@@ -81,6 +82,17 @@ def truncation_warning(cuts: Cuts, rows: int, max_length: int) -> list[str]:
     more = ", …" if cuts.rows > _LISTED else ""
     are = f"{cuts.rows:,} of {count_of(rows, 'row')} are longer than max_length={max_length}"
     return [f"{are} and were cut there, which lost {lost}: {listed}{more}"]
+
+
+def quality_warnings(report: QualityReport) -> list[str]:
+    """What was noticed in the rows, as far as it is more than a remark; with the first of them."""
+    return [
+        f"{finding.text} (the first: {finding.examples[0].source})"
+        if finding.examples
+        else finding.text
+        for finding in report.findings
+        if finding.level == "warning"
+    ]
 
 
 def token_warnings(counts: TokenCounts) -> list[str]:

@@ -40,9 +40,10 @@ SPELLINGS = tuple(
 
 def template_messages(messages: Sequence[Message], spelling: CallSpelling) -> list[dict[str, Any]]:
     """What a template gets under `messages`. The n-th answer of a tool belongs to the n-th call."""
-    if not any(message.tool_calls for message in messages):
-        return [_plain(message) for message in messages]
-    return list(_with_calls(messages, spelling))
+    for message in messages:
+        if message.tool_calls:
+            return list(_with_calls(messages, spelling))
+    return [_plain(message) for message in messages]
 
 
 def _plain(message: Message) -> dict[str, Any]:

@@ -34,15 +34,6 @@ _PROBE_TOOL = {
 _PROBE_ASKED = Message("user", "u")
 _PROBE_CALL = Message("assistant", "", tool_calls=(ToolCall("zq7_tool", {"zq7_key": "zq7_said"}),))
 _PROBE_ANSWERS = (Message("tool", "zq7_found"), Message("assistant", "a"))
-# What templates raise besides Jinja's own errors: they run expressions on their arguments.
-_RENDER_FAULTS = (
-    TypeError,
-    ValueError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    RecursionError,
-)
 
 
 class ChatTemplate:
@@ -68,9 +59,10 @@ class ChatTemplate:
             )
         self.text = text
         self._compiled = _compile(text)
-        self._variables: dict[str, Any] = dict(special_tokens)
+        self._variables: dict[str, Any] = {**self._compiled.globals, **special_tokens}
         if date is not None:
             self._variables["strftime_now"] = date.strftime
+        self._variables["documents"] = None
 
     @classmethod
     def for_tokenizer(
@@ -93,12 +85,10 @@ class ChatTemplate:
         Where the template has no place for a system prompt, it stands before the first user turn.
         Raises DataError with the template's own message, or where it has no place for tools.
         """
-        import jinja2
-
         spelling = self._checked_spelling(messages, tools)
         try:
             return self._render(self.turns(messages), add_generation_prompt, tools, spelling)
-        except (jinja2.TemplateError, *_RENDER_FAULTS) as fault:
+        except _render_faults() as fault:
             raise DataError(
                 f"the chat template fails: {fault}",
                 hint="check the order of the turns: system, then user and assistant in turn",
@@ -124,11 +114,14 @@ class ChatTemplate:
         """How calls are to be written. Raises DataError for what the template would leave out."""
         if tools and not self.writes_tools:
             raise _no_place("the descriptions of tools")
-        if any(message.tool_calls for message in messages):
-            if self.call_spelling is None:
-                raise _no_place("tool calls")
-            return self.call_spelling
-        if any(message.role == "tool" for message in messages) and not self.writes_tool_answers:
+        answered = False
+        for message in messages:
+            if message.tool_calls:
+                if self.call_spelling is None:
+                    raise _no_place("tool calls")
+                return self.call_spelling
+            answered = answered or message.role == "tool"
+        if answered and not self.writes_tool_answers:
             raise _no_place("the answers of tools")
         return SPELLINGS[0]
 
@@ -139,14 +132,15 @@ class ChatTemplate:
         tools: Sequence[Mapping[str, object]] = (),
         spelling: CallSpelling = SPELLINGS[0],
     ) -> str:
-        rendered: str = self._compiled.render(
-            messages=template_messages(messages, spelling),
-            tools=list(tools) or None,
-            documents=None,
-            add_generation_prompt=add_generation_prompt,
+        variables = {
             **self._variables,
-        )
-        return rendered
+            "messages": template_messages(messages, spelling),
+            "tools": list(tools) or None,
+            "add_generation_prompt": add_generation_prompt,
+        }
+        # What Template.render does, without copying the variables twice: every row comes here.
+        context = self._compiled.new_context(variables, shared=True)
+        return "".join(self._compiled.root_render_func(context))
 
     def _probe(
         self,
@@ -155,11 +149,9 @@ class ChatTemplate:
         spelling: CallSpelling = SPELLINGS[0],
     ) -> str:
         """What the template writes; nothing where it refuses."""
-        import jinja2
-
         try:
             return self._render(messages, False, tools, spelling)
-        except (jinja2.TemplateError, *_RENDER_FAULTS):
+        except _render_faults():
             return ""
 
     @cached_property
@@ -216,6 +208,21 @@ def _compile(text: str) -> Any:
             [Problem(str(fault.message), where=f"chat_template:{fault.lineno}")],
             hint="compare it with the chat_template.jinja of the model's instruct version",
         ) from fault
+
+
+def _render_faults() -> tuple[type[Exception], ...]:
+    """Jinja's own errors, and what else templates raise: they run expressions on their arguments."""
+    import jinja2
+
+    return (
+        jinja2.TemplateError,
+        TypeError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    )
 
 
 def _no_place(what: str) -> DataError:

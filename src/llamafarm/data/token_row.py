@@ -147,30 +147,27 @@ class RowTokenizer:
         """Count rows whose last prompt, tokenised alone as it is when the model is asked, is not
         how the row begins: the tokenizer reads on over the end of the prompt.
         """
-        ends = [
-            self._prompt_end(item, found)
-            for item, found in zip(items, tokens, strict=True)
-            if item.spans
-        ]
-        alone = list(dict.fromkeys(text for text, _ in ends))
-        ids = dict(zip(alone, self._texts.ids(alone), strict=True))
-        counts.answers_other_prompt += sum(
-            in_row[: len(ids[text])] != ids[text] for text, in_row in ends
-        )
+        pairs = zip(items, tokens, strict=True)
+        asked = [(found.ids, *self._prompt_end(item, found)) for item, found in pairs if item.spans]
+        texts = list(dict.fromkeys(text for _, _, text in asked))
+        alone = dict(zip(texts, self._texts.ids(texts), strict=True))
+        for ids, first, text in asked:
+            counts.answers_other_prompt += ids[first : first + len(alone[text])] != alone[text]
 
-    def _prompt_end(self, item: _Rendered, tokens: TextTokens) -> tuple[str, list[int]]:
-        """The last prompt from its last special token on, and the row's tokens from there on.
+    def _prompt_end(self, item: _Rendered, tokens: TextTokens) -> tuple[int, str]:
+        """The row's last special token before its last answer, and the prompt from there on.
 
         A tokenizer splits a text at its special tokens before anything else: what stands before one
         has no part in how the rest is read. So it is enough to compare what follows, and that is
         the same in most rows.
         """
-        prompt_end = item.spans[-1].start
-        first = bisect_right(tokens.ends, prompt_end) - 1
+        end = item.spans[-1].start
+        first = bisect_right(tokens.ends, end) - 1
         while first > 0 and tokens.ids[first] not in self._splitting:
             first -= 1
-        begin = tokens.ends[first - 1] if first > 0 else 0
-        return item.text[begin:prompt_end], tokens.ids[max(first, 0) :]
+        if first <= 0:
+            return 0, item.text[:end]
+        return first, item.text[tokens.ends[first - 1] : end]
 
     def _row(self, item: _Rendered, tokens: TextTokens, counts: TokenCounts) -> TokenRow:
         conversation = item.conversation
@@ -198,7 +195,7 @@ class RowTokenizer:
         counts.answers += len(item.spans)
         counts.answers_end_trained += mask.end_trained
         counts.answers_inexact += sum(not span.exact for span in item.spans)
-        if not self._lacks_end(item, ids, mask.trained):
+        if mask.end_trained == len(item.spans) or not self._lacks_end(item, ids, mask.trained):
             return ids, mask.trained
         if self._eos is None:
             counts.rows_without_end += 1
@@ -211,8 +208,7 @@ class RowTokenizer:
         """Whether a row ends with a trained answer after which the template writes nothing that
         ends generation.
         """
-        last = item.conversation.messages[-1]
-        if last.role != "assistant" or not last.trained:
+        if not _is_answer(item.conversation.messages[-1]):
             return False
         answered = np.flatnonzero(trained)
         return len(answered) > 0 and ids[answered[-1]] not in self._special
@@ -285,13 +281,14 @@ class RowTokenizer:
 
     def _holds_control_text(self, conversation: Conversation) -> bool:
         """In what was said; pieces of text are meant to hold some."""
-        for message in conversation.messages:
-            calls = [json.dumps(c.arguments, ensure_ascii=False) for c in message.tool_calls]
-            for text in (message.content, *calls):
-                # All of them begin so: most texts are done with.
-                if "<" in text and any(control in text for control in self._control_texts):
-                    return True
-        return False
+        return any(
+            control in text
+            for message in conversation.messages
+            for text in _said(message)
+            # All of them begin so: with most texts there is nothing more to do.
+            if "<" in text
+            for control in self._control_texts
+        )
 
     def _last_exchange(
         self, conversation: Conversation, ids: Sequence[int], trained: Mask
@@ -317,6 +314,11 @@ class RowTokenizer:
         untrained = np.flatnonzero(~trained[:stop])
         run = ids[int(untrained[-1]) + 1 : stop] if len(untrained) else ids[:stop]
         return str(self._tokenizer.decode(run, skip_special_tokens=True)).strip()
+
+
+def _said(message: Message) -> Sequence[str]:
+    calls = [json.dumps(call.arguments, ensure_ascii=False) for call in message.tool_calls]
+    return (message.content, *calls)
 
 
 def _is_answer(message: Message) -> bool:

@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -21,12 +22,12 @@ from tests.data.near.rows import Row, as_dict, edited_rows, jaccard, shingles_of
 Pairs = dict[tuple[int, int], float]
 
 
-def search(rows: list[Row] | list[tuple[str, str]], threshold: float = NEAR_SIMILARITY) -> Pairs:
+def search(rows: Sequence[Row], threshold: float = NEAR_SIMILARITY) -> Pairs:
     with store_of(rows) as store:
         return as_dict(near_pairs(store, np.arange(len(rows)), threshold=threshold))
 
 
-def by_brute_force(rows: list[tuple[str, str]], threshold: float) -> Pairs:
+def by_brute_force(rows: Sequence[Row], threshold: float) -> Pairs:
     sets = [shingles_of(row) for row in rows]
     similar = {
         (i, j): len(sets[i] & sets[j]) / len(sets[i] | sets[j])
@@ -214,6 +215,34 @@ def test_all_rows_of_a_large_group_are_connected_by_few_pairs() -> None:
     assert len(found) < len(rows) * (ENOUGH_PAIRS + 4)
     of_each = np.bincount(np.array(list(found)).ravel(), minlength=len(rows))
     assert of_each.min() >= ENOUGH_PAIRS
+
+
+def nested_template(i: int) -> tuple[str]:
+    """Rows that share few or many shingles, by how many of their numbers are the same."""
+    text = (
+        f"Order of shop {i % 2} in town {i // 2 % 3} by customer of group {i // 6 % 2} in street "
+        f"{i // 12 % 3}: please bring the number {i} and the goods to the counter as soon as you "
+        f"can because we close {i % 2} early"
+    )
+    return (text,)
+
+
+def test_templates_within_templates_are_connected_as_a_comparison_of_all_rows_connects_them() -> (
+    None
+):
+    rows = [nested_template(i) for i in range(700)]
+    expected = by_brute_force(rows, NEAR_SIMILARITY)
+    found = search(rows)
+    assert len(expected) > 20 * len(rows) > len(found)
+    assert found.keys() <= expected.keys()
+    assert 1 < groups(expected, len(rows)) == groups(found, len(rows))
+
+
+def test_work_on_templates_within_templates_is_bounded_for_each_row() -> None:
+    rows = [nested_template(i) for i in range(3000)]
+    with store_of(rows) as store:
+        search = searched(store)
+    assert search.comparisons < 40 * len(rows)
 
 
 def groups(pairs: Pairs, rows: int) -> int:

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from llamafarm.data.quality.answers import boilerplate_in, is_echo, is_refusal
+from llamafarm.data.quality.answers import is_echo
 from llamafarm.data.quality.frequent import FrequentAnswers
+from llamafarm.data.quality.phrases import boilerplate_in, is_refusal
 from llamafarm.data.rows import Conversation, RowRef
 from tests.data.quality.conversations import ENGLISH, finding_of, plain_rows, qa, report_of
 
@@ -113,7 +114,8 @@ def test_a_chatbot_that_names_itself_is_found(text: str) -> None:
     "text",
     [
         "A language model predicts the next word.",
-        "AI is a field of computer science; OpenAI is a company.",
+        "AI is a field of computer science; GPT-4 was developed by OpenAI.",
+        "She works as an AI researcher and uses GPT as a language model for text.",
         "The model was as an aid to memory.",
         "Er ist ein Modell für andere.",
     ],

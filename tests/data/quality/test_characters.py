@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from llamafarm.data.quality.characters import trouble_in
@@ -70,6 +72,7 @@ def test_good_text_of_many_languages_has_no_trouble(text: str) -> None:
         ("right \u202eto left", "invisible_character"),
         ("soft\u00adhyphen", "invisible_character"),
         ("la\u200dtin", "invisible_character"),
+        ("ภาษา\u200bไทย\u202e", "invisible_character"),
         ("tags \U000e0041\U000e0042", "invisible_character"),
         ("fish &amp; chips", "html"),
         ("one<br>two<br/>", "html"),
@@ -108,6 +111,16 @@ def test_excerpts_show_the_place_and_the_advice_what_to_type() -> None:
     assert finding is not None
     assert "cafÃ©" in finding.examples[0].excerpt and finding.level == "warning"
     assert "llamafarm prepare" in finding.advice
+
+
+@pytest.mark.parametrize(
+    "text", ["a\x00b\x1bc", "é\x85\x07", "zero\u200bwidth \u202e\ufeff", "tags \U000e0041"]
+)
+def test_what_the_advice_removes_is_found_no_more(text: str) -> None:
+    (finding,) = report_of([qa("Which?", text)]).findings
+    pattern = re.search(r"remove_patterns: \['(.*)'\]$", finding.advice)
+    assert pattern is not None
+    assert troubles(re.sub(pattern[1], "", text)) == set()
 
 
 @pytest.mark.parametrize("unit", ["é\u00a0» ", "<p ", "&#1", "ВъС", "à ", "a\u200d", "Ã", "<a <"])

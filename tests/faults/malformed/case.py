@@ -18,7 +18,7 @@ class Case:
     content: its bytes, or what makes it at a path; file: its name; refused: what the refusal of the
     whole file says, each of these words; rows: the lines of the rows that are read; bad: the line
     of every row that is refused, and words of the reason or its hint; notices: words of them;
-    changes: what the request asks for beside the file.
+    findings: kinds of what the quality report says; changes: what the request asks for beside the file.
     """
 
     name: str
@@ -28,6 +28,7 @@ class Case:
     rows: tuple[int, ...] = ()
     bad: Mapping[int, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
     changes: Mapping[str, Any] = field(default_factory=dict)
 
     def make(self, directory: Path) -> Path:
@@ -56,25 +57,24 @@ def dumped(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode()
 
 
-def bad_line(name: str, line: bytes, said: str, **changes: Any) -> Case:
+def bad_line(name: str, line: bytes, said: str) -> Case:
     """A line that is refused, between two rows that are read."""
-    content = jsonl(row(1), line, row(3))
-    return Case(name, content, rows=(1, 3), bad={2: said}, changes=changes)
+    return Case(name, jsonl(row(1), line, row(3)), rows=(1, 3), bad={2: said})
 
 
-def good_line(name: str, line: bytes, **changes: Any) -> Case:
+def good_line(name: str, line: bytes, findings: tuple[str, ...] = ()) -> Case:
     """A line that only looks wrong, between two others that are read."""
-    return Case(name, jsonl(row(1), line, row(3)), rows=(1, 2, 3), changes=changes)
+    return Case(name, jsonl(row(1), line, row(3)), rows=(1, 2, 3), findings=findings)
 
 
-def bad_row(name: str, fields: object, said: str, **changes: Any) -> Case:
+def bad_row(name: str, fields: object, said: str) -> Case:
     """A row whose JSON is right and whose fields are not, between two rows that are read."""
-    return bad_line(name, dumped(fields), said, **changes)
+    return bad_line(name, dumped(fields), said)
 
 
-def good_row(name: str, fields: object, **changes: Any) -> Case:
+def good_row(name: str, fields: object, findings: tuple[str, ...] = ()) -> Case:
     """A row that only looks wrong, between two others that are read."""
-    return good_line(name, dumped(fields), **changes)
+    return good_line(name, dumped(fields), findings)
 
 
 def refused(name: str, content: bytes | Maker, *said: str, file: str = "rows.jsonl") -> Case:

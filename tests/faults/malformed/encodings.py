@@ -111,4 +111,20 @@ MARKS = (
     Case("a list with BOM", codecs.BOM_UTF8 + b"[" + row(1) + b"]", "r.json", rows=(1,)),
 )
 
-CASES = (*WIDE, *NARROW, *BYTES, *MARKS)
+
+def _told(name: str, text: str, kind: str) -> Case:
+    """Damage that was done before the file was written: it is right UTF-8, and told."""
+    return good_line(f"told: {name}", _answer(text.encode()), (kind,))
+
+
+TOLD = (
+    _told("UTF-8 read as Latin-1", "Une journée à la plage, déjà vue".encode().decode("latin-1"),
+          "mojibake"),
+    _told("UTF-8 read as Windows-1252", "It’s “so”".encode().decode("cp1252", "replace"),
+          "mojibake"),
+    _told("letters that were lost", "Am Fu\ufffd", "replacement_character"),
+    _told("characters that nobody sees", "a\u200bb\u202ec", "invisible_character"),
+    _told("control characters of Latin-1", "It\x92s so, it\x92s so", "control_character"),
+)  # fmt: skip
+
+CASES = (*TOLD, *WIDE, *NARROW, *BYTES, *MARKS)

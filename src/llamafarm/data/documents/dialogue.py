@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from llamafarm.data.documents.blocks import Block, Code, Heading, Line
 from llamafarm.data.documents.gather import Gathered
 from llamafarm.data.rows import Message, Role
 
+# A dialogue that goes on for so many rows is divided without waiting for its end.
+_ROWS_HELD = 4
 _OPTION_B = re.compile(r"\s{0,20}\(?[Bb][.:)]\s")
 
 
@@ -99,41 +102,44 @@ class OpenDialogue:
 
     def __init__(self, number: int, most: int) -> None:
         self.number = number
+        self.confirmed = False
         self.blocks: list[Block] = []
         self._most = most
         self._turns: list[_Turn] = []
         self._asked = False
-        self._block_chars = 0
+        self._chars = 0
         self._usual_gap: int | None = None
-        self.confirmed = False
 
     @property
     def given_up(self) -> bool:
         """Whether the answer has been waited for too long."""
-        return not self.confirmed and self._block_chars > self._most
+        return not self.confirmed and self._chars > self._most
 
     def ends_before(self, role: Role, gap: int) -> bool:
         """Whether this speaker begins a new dialogue: after more blank lines than are usual here,
-        or with a new system prompt.
+        with a new system prompt, or because this one is longer than is worth holding.
         """
         if role == "system":
             return bool(self._turns)
+        if not self.confirmed or role != "user":
+            return False
         unusual = self._usual_gap is not None and gap > self._usual_gap
-        return self.confirmed and role == "user" and unusual
+        return unusual or self._chars > _ROWS_HELD * self._most
 
     def begin_turn(self, role: Role, block: Heading | Line, gap: int) -> None:
-        """A speaker begins."""
+        """A speaker begins, or begins anew."""
         if self._turns and self._usual_gap is None:
             self._usual_gap = gap
-        self._turns.append(_Turn(role, Gathered(self._most)))
         self._asked = self._asked or role == "user"
         if self._asked and role == "assistant":
             self.confirmed = True
             self.blocks = []
+        if not self._turns or self._turns[-1].role != role:
+            self._turns.append(_Turn(role, Gathered(self._most)))
         self._keep(block)
 
     def add(self, said: Line | Code) -> None:
-        """What the speaker says."""
+        """What the speaker says at once: a paragraph of its own."""
         _add(self._turns[-1].said, said)
 
     def go_on(self, block: Line | Code) -> None:
@@ -141,30 +147,57 @@ class OpenDialogue:
         self._keep(block)
         self.add(block)
 
-    def _keep(self, block: Block) -> None:
+    def _keep(self, block: Heading | Line | Code) -> None:
+        self._chars += len(block.text)
         if not self.confirmed:
             self.blocks.append(block)
-            self._block_chars += len(block.text) if isinstance(block, Line | Code) else 0
 
-    def close(self) -> tuple[tuple[Message, ...], int]:
-        """The messages from the first question to the last answer, and how many turns stand outside
-        of them.
-        """
-        merged: list[Message] = []
-        for turn in self._turns:
-            text = turn.said.text()
-            if not text:
-                continue
-            if merged and merged[-1].role == turn.role:
-                merged[-1] = Message(turn.role, f"{merged[-1].content}\n\n{text}")
-            else:
-                merged.append(Message(turn.role, text))
-        system = [message for message in merged if message.role == "system"][:1]
-        spoken = [message for message in merged if message.role != "system"]
+    def close(self) -> Dialogue:
+        """What was said, from the first question to the last answer."""
+        said = [Message(turn.role, text) for turn in self._turns if (text := turn.said.text())]
+        system = [message for message in said if message.role == "system"][:1]
+        spoken = [message for message in said if message.role != "system"]
         start = 1 if spoken and spoken[0].role == "assistant" else 0
         end = len(spoken) - (1 if spoken and spoken[-1].role == "user" else 0)
         kept = spoken[start:end]
-        return (*system, *kept), len(spoken) - len(kept)
+        room = self._most - sum(len(message.content) for message in system)
+        pieces = tuple((*system, *piece) for piece in _pieces(kept, room))
+        return Dialogue(pieces, len(spoken) - len(kept))
+
+
+@dataclass(frozen=True, slots=True)
+class Dialogue:
+    """pieces: one, or several where it is too long for a row, each from a question to an answer;
+    outside: turns before the first question and after the last answer.
+    """
+
+    pieces: tuple[tuple[Message, ...], ...]
+    outside: int
+
+
+def _pieces(spoken: Sequence[Message], most: int) -> list[list[Message]]:
+    """As many exchanges as fit into `most` characters, one after the other."""
+    pieces: list[list[Message]] = []
+    length = 0
+    for asked, answer in _exchanges(spoken):
+        chars = len(asked.content) + len(answer.content)
+        if not pieces or length + chars > most:
+            pieces.append([])
+            length = 0
+        pieces[-1] += [asked, answer]
+        length += chars
+    return pieces
+
+
+def _exchanges(spoken: Sequence[Message]) -> Iterator[tuple[Message, Message]]:
+    """Two turns of one speaker may follow each other where one between them was empty."""
+    merged: list[Message] = []
+    for message in spoken:
+        if merged and merged[-1].role == message.role:
+            merged[-1] = Message(message.role, f"{merged[-1].content}\n\n{message.content}")
+        else:
+            merged.append(message)
+    return zip(merged[::2], merged[1::2], strict=True)
 
 
 def _add(gathered: Gathered, part: Line | Code) -> None:

@@ -8,13 +8,12 @@ from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
+
 from llamafarm.data.documents.found import FoundRow
+from llamafarm.data.near.search import ENOUGH_PAIRS, NEAR_SIMILARITY, near_pairs
+from llamafarm.data.near.shingles import ShingleStore
 
-NEAR_SIMILARITY = 0.7
-"""Jaccard similarity of the sets of word 3-shingles, from which on two rows say nearly the same."""
-
-# near_pairs does not name every pair of a large group; a row with so many is in one.
-_IN_A_LARGE_GROUP = 32
 _ROWS_AT_ONCE = 256
 _DIGEST_BYTES = 16
 
@@ -46,8 +45,6 @@ class NearDuplicates:
     """
 
     def __init__(self, folder: Path) -> None:
-        from llamafarm.data.near.shingles import ShingleStore
-
         self._store = ShingleStore(folder)
         self._waiting: list[tuple[str, ...]] = []
 
@@ -71,13 +68,10 @@ class NearDuplicates:
     def dropped(self) -> Iterator[tuple[int, int, float]]:
         """Rows that nearly repeat an earlier one which is kept: (row, the earlier one, similarity).
 
-        Ascending. Of a group the first row is kept; a row that resembles only dropped ones stays,
-        except in large groups.
+        Ascending. The similarity is that of the sets of word 3-shingles (see near). Of a group the
+        first row is kept; a row that resembles dropped ones only stays, except in large groups, of
+        which near_pairs does not name every pair.
         """
-        import numpy as np
-
-        from llamafarm.data.near.search import near_pairs
-
         self._hand_over()
         self._store.finish()
         pairs = near_pairs(self._store, np.arange(len(self._store)), threshold=NEAR_SIMILARITY)
@@ -87,7 +81,7 @@ class NearDuplicates:
         gone = np.zeros(len(self._store), dtype=np.bool_)
         for place in order:
             first, second = int(pairs.first[place]), int(pairs.second[place])
-            settled = gone[first] and pairs_of[second] < _IN_A_LARGE_GROUP
+            settled = gone[first] and pairs_of[second] < ENOUGH_PAIRS
             if not gone[second] and not settled:
                 gone[second] = True
                 yield second, first, float(pairs.similarity[place])

@@ -36,6 +36,7 @@ def markdown_blocks(lines: Iterator[SourceLine], ledger: FileLedger) -> Iterator
     """The blocks of a Markdown text; its lines come repaired, code as it is."""
     source = Lookahead(lines)
     _pass_over_front_matter(source, ledger)
+    comments = _Comments(source, ledger)
     gap, in_list = 1, False
     for line in source:
         fence = fence_of(line)
@@ -47,7 +48,7 @@ def markdown_blocks(lines: Iterator[SourceLine], ledger: FileLedger) -> Iterator
             yield _take_indented_code(line, source)
             gap = 1
             continue
-        if _is_passed_over(line, source, ledger):
+        if comments.pass_over(line) or _is_markup(line, ledger):
             continue
         text = repaired(line, ledger)
         if not text.strip():
@@ -112,33 +113,46 @@ def _pass_over_front_matter(source: Lookahead, ledger: FileLedger) -> None:
     source.give_back(taken)
 
 
-def _is_passed_over(line: SourceLine, source: Lookahead, ledger: FileLedger) -> bool:
-    """Comments, and lines that hold tags or pictures only."""
-    text = line.text
-    if len(text) > _LONGEST_MARKUP:
+def _is_markup(line: SourceLine, ledger: FileLedger) -> bool:
+    """Whether a line holds tags or pictures only."""
+    text = line.text.lstrip()
+    if not text.startswith(("<", "[![", "![")) or len(text) > _LONGEST_MARKUP:
         return False
-    if text.lstrip().startswith("<!--"):
-        return _pass_over_comment(line, source, ledger)
-    if text.lstrip().startswith(("<", "[![", "![")) and _ONLY_MARKUP.fullmatch(text):
-        ledger.changed(MARKUP, line.number)
-        return True
-    return False
+    if not _ONLY_MARKUP.fullmatch(text):
+        return False
+    ledger.changed(MARKUP, line.number)
+    return True
 
 
-def _pass_over_comment(line: SourceLine, source: Lookahead, ledger: FileLedger) -> bool:
-    taken: list[SourceLine] = []
-    following: SourceLine | None = line
-    while following is not None and len(taken) < _MOST_COMMENT_LINES:
-        taken.append(following)
-        _, end, after = following.text.partition("-->")
-        if end:
-            ledger.changed(COMMENT, line.number)
-            if after.strip():
-                source.give_back([SourceLine(after, following.number, following.goes_on)])
-            return True
-        following = source.take()
-    source.give_back(taken[1:])
-    return False
+class _Comments:
+    """Passes over comments, which may hold many lines. One that never ends is text."""
+
+    def __init__(self, source: Lookahead, ledger: FileLedger) -> None:
+        self._source = source
+        self._ledger = ledger
+        self._no_end_before = 0
+
+    def pass_over(self, line: SourceLine) -> bool:
+        """Whether the line begins a comment; the lines up to its end are taken."""
+        if not line.text.lstrip().startswith("<!--") or line.number < self._no_end_before:
+            return False
+        taken: list[SourceLine] = []
+        following: SourceLine | None = line
+        while following is not None and len(taken) < _MOST_COMMENT_LINES:
+            taken.append(following)
+            _, end, after = following.text.partition("-->")
+            if end:
+                self._ledger.changed(COMMENT, line.number)
+                if after.strip():
+                    rest = SourceLine(after, following.number, following.goes_on)
+                    self._source.give_back([rest])
+                return True
+            following = self._source.take()
+        if following is not None:
+            taken.append(following)
+        self._no_end_before = taken[-1].number
+        self._source.give_back(taken[1:])
+        return False
 
 
 def _is_indented(line: SourceLine) -> bool:

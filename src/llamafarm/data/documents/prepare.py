@@ -29,6 +29,7 @@ NEARLY_SAME = "says nearly the same as an earlier row"
 
 _STAGE_PREFIX = ".tmp-"
 _REASONS_NAMED = 5
+_FILES_NAMED = 3
 
 Work = Callable[[str, int, int], None]
 
@@ -200,16 +201,23 @@ class _Job:
         """Raise DataError where no row is left to be written."""
         if self._spool.kept():
             return
-        names = ", ".join(file.name for file in self._files[:3])
-        dropped = [
+        tallies = self._ledger.all_dropped()
+        names = ", ".join(file.name for file in self._files[:_FILES_NAMED])
+        more = len(self._files) - _FILES_NAMED
+        names += f" and {more:,} more" if more > 0 else ""
+        if not tallies:
+            raise DataError(f"nothing in {names} can be trained on", hint=LOOKED_FOR)
+        dropped = sum(tally.count for tally in tallies)
+        reasons = [
             Problem(f"{tally.what}: {place.detail}" if place.detail else tally.what, place.where)
-            for tally in self._ledger.all_dropped()
+            for tally in tallies
             for place in tally.first
         ]
-        if dropped:
-            summary = f"no row of {names} can be used; {len(dropped):,} were dropped"
-            raise DataError(summary, dropped[:_REASONS_NAMED], hint=LOOKED_FOR)
-        raise DataError(f"nothing in {names} can be trained on", hint=LOOKED_FOR)
+        raise DataError(
+            f"nothing in {names} can be trained on: {dropped:,} dropped",
+            reasons[:_REASONS_NAMED],
+            hint=LOOKED_FOR,
+        )
 
     def report(self, notices: Sequence[str]) -> PrepareReport:
         """What was done."""

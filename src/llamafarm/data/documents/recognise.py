@@ -42,6 +42,7 @@ LOOKED_FOR = (
 UNANSWERED = "question without an answer"
 UNASKED = "answer without a question"
 OUTSIDE_TURN = "turns before the first question or after the last answer left out"
+DIVIDED_DIALOGUE = "long dialogues divided before a question"
 DIVIDED = "long sections divided between paragraphs"
 
 _TEXT_CHARS = 2_000
@@ -146,7 +147,7 @@ class _Recogniser:
                 self._add_if_any(replace(said, gap=1))
             case "user" | "assistant" | "system":
                 self._speaker(label.kind, line, line.gap)
-                self._add_if_any(said)
+                self._add_if_any(replace(said, gap=1))
 
     def _add_if_any(self, said: Line) -> None:
         if said.text and self._open is not None:
@@ -241,15 +242,18 @@ class _Recogniser:
             self._close_dialogue(closing)
 
     def _close_dialogue(self, dialogue: OpenDialogue) -> None:
-        messages, outside = dialogue.close()
-        if not dialogue.confirmed or not any(turn.role == "assistant" for turn in messages):
+        if not dialogue.confirmed:
             for block in dialogue.blocks:
                 self._plain(block)
             return
         self._end_passages()
-        if outside:
+        said = dialogue.close()
+        if said.outside:
             self._ledger.changed(OUTSIDE_TURN, dialogue.number)
-        self._ready.append(FoundRow(DIALOGUE, dialogue.number, messages))
+        for piece in said.pieces:
+            self._ready.append(FoundRow(DIALOGUE, dialogue.number, piece))
+        for _ in said.pieces[1:]:
+            self._ledger.changed(DIVIDED_DIALOGUE, dialogue.number)
 
     def _pair(self, kind: str, number: int, question: str, answer: str) -> None:
         if question and answer:

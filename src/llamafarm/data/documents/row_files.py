@@ -117,7 +117,7 @@ def _columns(record: Record) -> Mapping[str, str] | None:
     return None if found is None else {"question": names[found[0]], "answer": names[found[1]]}
 
 
-def _others(record: Record, used: set[str]) -> Mapping[str, object]:
+def _others(record: Record, used: frozenset[str]) -> Mapping[str, object]:
     """Fields that are no part of the format: labels to split by, ids, sources."""
     return {
         str(key): value

@@ -1,9 +1,9 @@
 """Which rows are worth comparing: those in one bucket of a band; of a crowded bucket, a few.
 
 In a bucket of up to 64 rows every row is compared with every other one. In a larger one each row is
-compared with 4 leaders, and the bucket is then cut into smaller ones by what its rows do not share
+compared with 2 leaders, and the bucket is then cut into smaller ones by what its rows do not share
 (`uncommon`), up to three times; rows that are still crowded are put in order by the same, and each
-is compared with the 8 that follow. So there are at most 44 comparisons a row and band, however
+is compared with the 8 that follow. So there are at most 38 comparisons a row and band, however
 alike the rows are. Which rows lead depends on what they say, not on their order in the file.
 
 What this can miss: two near duplicates among many rows of one template, when no leader is near to
@@ -24,7 +24,7 @@ from llamafarm.data.near.uncommon import uncommon_minima
 from llamafarm.data.near.words import mixed
 
 CROWDED_ROWS = 64
-LEADERS = 4
+LEADERS = 2
 NEIGHBOURS = 8
 LEVELS = 3
 # The most that a row is compared with others in one band: pairs over rows.

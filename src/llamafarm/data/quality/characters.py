@@ -16,14 +16,13 @@ from llamafarm.errors import count_of
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 # Joiners and direction marks belong to Indic, Arabic and Hebrew writing, and to emoji, but not
-# between two Latin letters.
-_INVISIBLE = re.compile(
-    r"[\u00ad\u200b\u2060-\u2064\u2066-\u206f\u202a-\u202e\ufeff]"
-    r"|[A-Za-z][\u200c-\u200f](?=[A-Za-z])"
-)
-_TAGS = re.compile(r"[\U000e0000-\U000e007f]")
-# Thai, Lao, Myanmar and Khmer mark the ends of words with U+200B.
+# between two Latin letters; Thai, Lao, Myanmar and Khmer mark the ends of words with U+200B.
+_ALWAYS_ODD = r"\u00ad\u2060-\u206f\u202a-\u202e\ufeff"
+_ODD_JOINER = r"|[A-Za-z][\u200c-\u200f](?=[A-Za-z])"
+_INVISIBLE = re.compile(rf"[\u200b{_ALWAYS_ODD}]{_ODD_JOINER}")
+_INVISIBLE_IN_UNSPACED = re.compile(rf"[{_ALWAYS_ODD}]{_ODD_JOINER}")
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
+_TAGS = re.compile(r"[\U000e0000-\U000e007f]")
 _FLAG = "\U0001f3f4"
 
 # UTF-8 read as Windows-1252 or Latin-1: a first byte and those that continue it, as letters; then
@@ -43,16 +42,15 @@ _TAG = re.compile(
     re.IGNORECASE,
 )
 
-_PREPARE = "`llamafarm prepare --input FILE --output CLEAN` repairs them"
+_PREPARE = "`llamafarm prepare --input FILE --output CLEAN.jsonl`"
 _CUT_INVISIBLE = (
-    "data_preprocessing.remove_patterns: "
-    r"['[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]']"
+    rf"data_preprocessing.remove_patterns: ['[\u200b{_ALWAYS_ODD}\U000e0000-\U000e007f]']"
 )
 # kind: what is said after the number of rows, advice, level.
 _TEXTS: dict[str, tuple[str, str, Level]] = {
     "mojibake": (
         "with letters that were read in a wrong encoding (as in `cafÃ©`)",
-        f"read the source again as UTF-8; {_PREPARE}",
+        f"read the source again as UTF-8, or repair them: {_PREPARE}",
         "warning",
     ),
     "replacement_character": (
@@ -77,7 +75,7 @@ _TEXTS: dict[str, tuple[str, str, Level]] = {
     ),
     "html": (
         "with HTML tags or entities outside of code",
-        f"if they come from web pages: {_PREPARE}",
+        f"if they come from web pages, make the rows anew from those: {_PREPARE}",
         "notice",
     ),
 }
@@ -103,8 +101,8 @@ def _unseen(text: str) -> Iterator[tuple[str, int]]:
         yield "replacement_character", at
     yield from _first("control_character", _CONTROL, text)
     yield from _first("lone_surrogate", _SURROGATE, text)
-    found = _INVISIBLE.search(text)
-    if found and not (found[0] == "\u200b" and _UNSPACED.search(text)):
+    invisible = _INVISIBLE_IN_UNSPACED if _UNSPACED.search(text) else _INVISIBLE
+    if found := invisible.search(text):
         yield "invisible_character", found.start()
     elif _FLAG not in text:
         yield from _first("invisible_character", _TAGS, text)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from llamafarm.data.rows import RowRef
 
 _CAPACITY = 512
+_SHOWN = 200
 
 
 @dataclass(slots=True)
@@ -21,7 +22,6 @@ class Shared:
     varied: bool
     source: RowRef
     text: str
-    length: int
 
 
 class FrequentAnswers:
@@ -44,7 +44,7 @@ class FrequentAnswers:
             known.rows += 1
             known.varied = known.varied or known.prompt != asked
             return
-        self._known[key] = Shared(1, asked, False, source, answer[:400], len(answer))
+        self._known[key] = Shared(1, asked, False, source, answer[:_SHOWN])
         if len(self._known) > 2 * _CAPACITY:
             self._forget()
 

@@ -8,12 +8,13 @@ from llamafarm.data.quality.report import LengthStats
 
 # Sizes keep so many leading bits: exact below 256, at most 1 % too low above.
 _KEPT_BITS = 8
+_EXACT_BELOW = 1 << _KEPT_BITS
 
 
 def kept_size(size: int) -> int:
     """A size as it is kept: rounded down."""
-    shift = max(0, size.bit_length() - _KEPT_BITS)
-    return size >> shift << shift
+    shift = size.bit_length() - _KEPT_BITS
+    return size >> shift << shift if shift > 0 else size
 
 
 class Histogram:
@@ -31,7 +32,7 @@ class Histogram:
             self.largest = size
         if size < self.smallest or self.smallest < 0:
             self.smallest = size
-        self._counts[kept_size(size)] += 1
+        self._counts[size if size < _EXACT_BELOW else kept_size(size)] += 1
 
     def __len__(self) -> int:
         return self._counts.total()

@@ -30,6 +30,7 @@ _LONG_ENOUGH = 80
 # Bytes of letters in UTF-8, so that eight Chinese letters weigh as much as 24 Latin ones.
 _MIN_BYTES, _MIN_OUTLIER_BYTES = 24, 80
 _MIN_PROBABILITY, _MIN_OUTLIER_PROBABILITY = 0.5, 0.95
+_NEGLIGIBLE = 0.01
 _DOMINANT_SHARE = 0.9
 _MIN_ROWS = 20
 _NO_LANGUAGE = "zxx"
@@ -169,13 +170,14 @@ def _model() -> Any:
 
 
 def _best(ranking: Iterable[tuple[str, float]]) -> tuple[str, float]:
-    """The most probable language, its varieties counted with it."""
-    together: Counter[str] = Counter()
+    """The most probable language, its varieties counted with it. ranking: the best first."""
+    together: dict[str, float] = {}
     for language, probability in ranking:
-        if probability < 0.01:
+        if probability < _NEGLIGIBLE:
             break
-        together[_SAME.get(language, language)] += probability  # type: ignore[assignment]
-    return together.most_common(1)[0] if together else (UNKNOWN, 0.0)
+        name = _SAME.get(language, language)
+        together[name] = together.get(name, 0.0) + probability
+    return max(together.items(), key=lambda item: item[1], default=(UNKNOWN, 0.0))
 
 
 def _dominant(counts: Counter[str]) -> str:

@@ -19,13 +19,13 @@ class Longest:
         self._kept: list[tuple[int, int, RowRef, str]] = []
         self._seen = 0
 
-    def offer(self, characters: int, source: RowRef, shown: str) -> None:
-        """One more row of so many characters; shown: the part of its text that matters."""
+    def offer(self, characters: int, source: RowRef, text: str, shown: slice) -> None:
+        """One more row of so many characters; text[shown]: the part of its text that matters."""
         self._seen += 1
         if len(self._kept) < MAX_EXAMPLES:
-            heapq.heappush(self._kept, (characters, -self._seen, source, shown))
+            heapq.heappush(self._kept, (characters, -self._seen, source, text[shown]))
         elif characters > self._kept[0][0]:
-            heapq.heapreplace(self._kept, (characters, -self._seen, source, shown))
+            heapq.heapreplace(self._kept, (characters, -self._seen, source, text[shown]))
 
     def examples(self, least: float) -> tuple[RowExample, ...]:
         """Those of at least so many characters, the longest first."""

@@ -30,8 +30,8 @@ class Finding:
     """Something that is wrong, or may be, with some of the rows.
 
     kind: a name that does not change, e.g. `email`; text: how many rows, what about them, and by
-    which rule; rows: their number; examples: the first of them (the longest for `long_row`), at
-    most MAX_EXAMPLES; advice: what to type or do.
+    which rule; rows: their number; examples: the first of them (the longest where length is what
+    matters), at most MAX_EXAMPLES; advice: what to type or do.
     """
 
     kind: str

@@ -46,7 +46,7 @@ def row_of(conversation: Conversation, side: str) -> QualityRow:
 
 def _chat(conversation: Conversation, side: str) -> QualityRow:
     messages = conversation.messages
-    said = [_said(message) for message in messages]
+    said = [m.content if not m.tool_calls else _said(m) for m in messages]
     text = "\n".join(said)
     learnt = [m.content for m in messages if m.role == "assistant" and m.trained]
     last = _last_answer(messages)
@@ -57,7 +57,7 @@ def _chat(conversation: Conversation, side: str) -> QualityRow:
         text,
         makeup(text),
         "".join([message.role[0] for message in messages]),
-        any(not words or words.isspace() for words in said),
+        "" in said or any(map(str.isspace, said)),
         learnt[0] if len(learnt) == 1 else "\n".join(learnt),
         prompt,
         messages[last].content if last >= 0 else None,
@@ -66,10 +66,9 @@ def _chat(conversation: Conversation, side: str) -> QualityRow:
 
 
 def _said(message: Message) -> str:
-    if not message.tool_calls:
-        return message.content
+    """With the calls of tools."""
     calls = [f"{call.name} {dict(call.arguments)}" for call in message.tool_calls]
-    return "\n".join([message.content, *calls])
+    return "\n".join([message.content, *calls]).lstrip("\n")
 
 
 def _last_answer(messages: Sequence[Message]) -> int:

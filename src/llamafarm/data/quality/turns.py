@@ -34,6 +34,8 @@ _TEXTS: dict[str, tuple[str, str, Level]] = {
         "notice",
     ),
 }
+# Most rows are one of these, in which nothing can be wrong.
+_USUAL = ("ua", "sua")
 _TWICE = re.compile("ss|uu|aa")
 
 
@@ -58,7 +60,7 @@ class TurnsCheck:
     """Counts turns by role, and rows by what is wrong with their order."""
 
     def __init__(self) -> None:
-        self._orders: Counter[str] = Counter()
+        self._usual = dict.fromkeys(_USUAL, 0)
         self._turns: Counter[str] = Counter()
         self._tallies = {kind: Tally() for kind in _TEXTS}
 
@@ -66,17 +68,19 @@ class TurnsCheck:
         """One more row."""
         if row.blank:
             self._tallies["empty_turn"].add(row.source, row.text)
-        if not row.roles:
-            return
-        for letter in ROLE_NAMES:
-            self._turns[letter] += row.roles.count(letter)
-        if row.roles not in ("ua", "sua"):
+        if row.roles in self._usual:
+            self._usual[row.roles] += 1
+        elif row.roles:
+            self._turns.update(row.roles)
             for kind in turn_faults(row.roles):
                 self._tallies[kind].add(row.source, row.text)
 
     def turns(self) -> tuple[tuple[str, int], ...]:
         """Turns of each role that there is."""
-        return tuple((ROLE_NAMES[letter], n) for letter, n in self._turns.items() if n)
+        turns = self._turns.copy()
+        for roles, rows in self._usual.items():
+            turns.update(dict.fromkeys(roles, rows))
+        return tuple((name, turns[letter]) for letter, name in ROLE_NAMES.items() if turns[letter])
 
     def findings(self) -> list[Finding]:
         """The faults that there are."""
