@@ -26,7 +26,6 @@ def _report(findings: tuple[Finding, ...] = (), notes: tuple[str, ...] = ()) -> 
 
 def test_the_facts_of_the_rows_are_lines() -> None:
     assert aligned(quality_facts(_report())).splitlines() == [
-        "  rows       2,000 rows: 1,800 train, 200 eval",
         "  turns      user 2,000, assistant 2,001",
         "  languages  en 1,900, de 40, fr 20 and 2 more, 33 too short or unclear",
         "  prompts    4 to 1,200 characters, median 80, 95 % up to 300",
@@ -50,9 +49,9 @@ def test_findings_and_notes_follow_the_facts() -> None:
     assert labels[-7:] == ["note", "warning", "", "", "", "", ""]
 
 
-def test_a_report_of_nothing_is_one_line() -> None:
+def test_a_report_of_nothing_says_nothing() -> None:
     empty = QualityReport(0, (), (), (), 0, (), None, None, (), ())
-    assert quality_facts(empty) == [("rows", "0 rows")]
+    assert quality_facts(empty) == []
 
 
 def test_several_scripts_and_a_sample_are_named() -> None:

@@ -25,7 +25,6 @@ from tests.docs.pages import (
 )
 
 REFERENCE = ROOT / "docs" / "CLI.md"
-NOT_BUILT = ("prepare",)
 
 
 def parser_of(name: str) -> Any:
@@ -126,10 +125,3 @@ def test_every_convert_line_of_the_documentation_parses() -> None:
 def test_reference_gives_the_number_of_rows_that_evaluate_answers() -> None:
     section = sections(prose(REFERENCE))["evaluate"]
     assert f"the first {GENERATED_ROWS} rows are also answered in full" in section
-
-
-def test_what_is_not_built_is_not_a_command() -> None:
-    text = sections(REFERENCE.read_text("utf-8"))["Not in this version"]
-    for name in NOT_BUILT:
-        assert name not in COMMANDS
-        assert f"`{name}`" in text

@@ -35,6 +35,7 @@ SCRIPT_EXAMPLE = """
 python prepare_data.py --input raw_data.txt --output data.jsonl
 """
 _PLACES_SHOWN = 20
+_CHANGES_SHOWN = 3
 _FILES_SHOWN = 20
 
 Output = Annotated[
@@ -127,7 +128,7 @@ def command(
     if json_output:
         result_json(report)
     else:
-        say(report_text(report))
+        say(report_text(report), wrap=True)
 
 
 def script(
@@ -171,8 +172,8 @@ def report_text(report: PrepareReport) -> str:
         read.append(("", f"and {len(report.files) - _FILES_SHOWN:,} more files"))
     shapes = ", ".join(f"{count:,} {shape}" for shape, count in report.shapes.items())
     sections = [aligned(read)]
-    sections += _section("changed", report.changed)
-    sections += _section("dropped", report.dropped)
+    sections += _changed(report.changed)
+    sections += _dropped(report.dropped)
     sections.append(
         aligned(
             [
@@ -197,12 +198,26 @@ def _counted(number: int, kind: str) -> str:
     return count_of(number, first) + (f" with {rest}" if rest else "")
 
 
-def _section(title: str, tallies: Sequence[Tally]) -> list[str]:
-    """Every tally with its count; the places of the first ones under it."""
+def _changed(tallies: Sequence[Tally]) -> list[str]:
+    """One line for each, with the first places."""
+    rows = [
+        ("" if i else "changed", f"{tally.count:,}", f"{tally.what}: {_first_places(tally)}")
+        for i, tally in enumerate(tallies)
+    ]
+    return [aligned(rows)] if rows else []
+
+
+def _first_places(tally: Tally) -> str:
+    places = ", ".join(place.where for place in tally.first[:_CHANGES_SHOWN])
+    more = tally.count - _CHANGES_SHOWN
+    return f"{places} and {more:,} more" if more > 0 else places
+
+
+def _dropped(tallies: Sequence[Tally]) -> list[str]:
+    """Every reason with its count; the first places under it, a line each."""
     rows: list[tuple[str, ...]] = []
-    lists = _shown(tallies)
-    for tally, shown in zip(tallies, lists, strict=True):
-        rows.append(("" if rows else title, f"{tally.count:,}", tally.what))
+    for tally, shown in zip(tallies, _shown(tallies), strict=True):
+        rows.append(("" if rows else "dropped", f"{tally.count:,}", tally.what))
         rows += [
             ("", "", f"  {place.where}" + (f": {place.detail}" if place.detail else ""))
             for place in tally.first[:shown]

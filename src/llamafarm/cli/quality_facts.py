@@ -16,7 +16,7 @@ _LANGUAGES_NAMED = 3
 
 def quality_facts(report: QualityReport) -> list[tuple[str, str]]:
     """Facts about the rows, then the findings, each with its rows and a hint."""
-    facts = [("rows", _rows(report))]
+    facts: list[tuple[str, str]] = []
     if report.turns:
         facts.append(("turns", _counts(report.turns, len(report.turns))))
     if report.languages:
@@ -41,11 +41,6 @@ def finding_lines(finding: Finding) -> list[tuple[str, str]]:
         *([("", f"and {more:,} more")] if named and more > 0 else []),
         ("", f"hint: {finding.advice}"),
     ]
-
-
-def _rows(report: QualityReport) -> str:
-    sides = ", ".join(f"{rows:,} {side}" for side, rows in report.sides)
-    return f"{count_of(report.rows, 'row')}: {sides}" if sides else "0 rows"
 
 
 def _languages(report: QualityReport) -> str:

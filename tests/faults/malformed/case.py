@@ -18,7 +18,7 @@ class Case:
     content: its bytes, or what makes it at a path; file: its name; refused: what the refusal of the
     whole file says, each of these words; rows: the lines of the rows that are read; bad: the line
     of every row that is refused, and words of the reason or its hint; notices: words of them;
-    findings: kinds of what the quality report says; changes: what the request asks for beside the file.
+    findings: kinds of what the quality report says; changes: what the request asks for as well.
     """
 
     name: str

@@ -18,7 +18,7 @@ def _answer(raw: bytes) -> bytes:
 
 WIDE = (
     refused("UTF-16 LE with BOM", TEXT.encode("utf-16"), "iconv -f UTF-16 ", ":1 "),
-    refused("UTF-16 BE with BOM", codecs.BOM_UTF16_BE + TEXT.encode("utf-16-be"), "UTF-16", "FE FF"),
+    refused("UTF-16 BE with BOM", codecs.BOM_UTF16_BE + TEXT.encode("utf-16-be"), "FE FF"),
     refused("UTF-16 LE without BOM", TEXT.encode("utf-16-le"), "iconv -f UTF-16LE", ":1 "),
     refused("UTF-16 BE without BOM", TEXT.encode("utf-16-be"), "iconv -f UTF-16BE", ":1 "),
     refused("UTF-16 of Chinese without BOM", (CHINESE * 3).encode("utf-16-le"), "UTF-16LE"),

@@ -82,7 +82,7 @@ CASES = (
     refused("file: .txt", ROWS, "as JSONL", file="rows.txt"),
     refused("file: .xlsx", b"PK\x03\x04", "save the sheet as CSV", file="rows.xlsx"),
     refused("file: .arrow", b"ARROW1", "to_parquet", file="rows.arrow"),
-    refused("file: .pkl, which is never unpickled", b"\x80\x04.", "rows are read from", file="r.pkl"),
+    refused("file: .pkl, never unpickled", b"\x80\x04.", "rows are read from", file="rows.pkl"),
     Case("file: a megabyte of NUL after the rows", _sparse, rows=(1, 2), bad={3: "a NUL byte"}),
     Case("file: a name with a newline", jsonl(row(1), b"{"), "a\nb.jsonl", rows=(1,),
          bad={2: "breaks off"}),

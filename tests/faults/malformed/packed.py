@@ -146,31 +146,19 @@ def _gzip_with_every_header_field() -> bytes:
     return head + (zlib.crc32(head) & 0xFFFF).to_bytes(2, "little") + body
 
 
-def write_gzip_bomb(path: Path, megabytes: int) -> None:
-    """A row that has begun, and blanks for so many megabytes after it, in a thousandth of it."""
-    block = b" " * 2**20
-    with gzip.open(path, "wb", compresslevel=1) as file:
-        file.write(row(1) + b"\n")
-        for _ in range(megabytes):
-            file.write(block)
-
-
-def write_zstd_bomb(path: Path, megabytes: int) -> None:
-    """The same; every megabyte has a line of its own."""
-    import zstandard
-
-    block = b" " * (2**20 - 1) + b"\n"
-    with path.open("wb") as file, zstandard.ZstdCompressor().stream_writer(file) as writer:
-        for _ in range(megabytes):
-            writer.write(block)
+def bomb(ending: str) -> bytes:
+    """A row, and more than 1 GiB of blanks after it, in streams of 16 MiB; small itself."""
+    pack = PACKS[ending]
+    return pack(jsonl(row(1))) + pack(b" " * 2**24) * 68
 
 
 OWN = (
-    Case(".gz: zeros after the last stream", _made(lambda: gzip.compress(jsonl(row(1))) + b"\0" * 512),
-         "rows.jsonl.gz", rows=(1,)),
+    Case(".gz: zeros after the last stream",
+         _made(lambda: gzip.compress(jsonl(row(1))) + b"\0" * 512), "rows.jsonl.gz", rows=(1,)),
     Case(".gz: every field in the header", _made(_gzip_with_every_header_field), "rows.jsonl.gz",
          rows=(1, 2)),
-    _refused("a wrong length at the end", ".gz", lambda: _flipped(gzip.compress(ROWS), -1), "damaged"),
+    _refused("a wrong length at the end", ".gz", lambda: _flipped(gzip.compress(ROWS), -1),
+             "damaged"),
     _refused("a method that nobody has", ".gz", lambda: b"\x1f\x8b\x07" + gzip.compress(ROWS)[3:],
              "damaged", "unknown compression method"),
     _refused("zlib without a header of gzip", ".gz", lambda: zlib.compress(ROWS), "this is not"),

@@ -230,7 +230,7 @@ PAIRS = (
     bad_row("prompt: completion is null", {"prompt": "Why?", "completion": None}, "found null"),
     bad_row("prompt: completion is empty", {"prompt": "Why?", "completion": ""}, "is empty"),
     bad_row("prompt: prompt is empty", {"prompt": " ", "completion": "B"}, "prompt: is empty"),
-    bad_row("prompt: prompt is a number", {"prompt": 5, "completion": "B"}, "prompt: expected text"),
+    bad_row("prompt: prompt is a number", {"prompt": 5, "completion": "B"}, "prompt: expected"),
     bad_row("prompt: completion is no turn", {"prompt": [USER], "completion": ["B"]},
             "completion[0]: expected a turn"),
     bad_row("prompt: completion of a user", {"prompt": [USER], "completion": [USER]}, NOTHING),
@@ -245,7 +245,7 @@ PAIRS = (
     bad_row("preference: another question in the answer",
             {"prompt": "When?", "chosen": [USER, ASSISTANT], "rejected": [USER, ASSISTANT]},
             "in which the prompt of the row does not stand"),
-    bad_row("preference: chosen without an answer", {"chosen": [USER], "rejected": [USER]}, NOTHING),
+    bad_row("preference: chosen is a question", {"chosen": [USER], "rejected": [USER]}, NOTHING),
 )  # fmt: skip
 
 QA = (
@@ -294,8 +294,8 @@ ASKED = (
          bad={1: "text: expected text, found no such field"}, changes={"data_format": "text"}),
     Case("format: named, and every row lacks its turns", jsonl(row(1), row(2)),
          bad=dict.fromkeys((1, 2), "messages"), changes={"data_format": "messages"}),
-    Case("labels: a row without the field", jsonl(b'{"question": "Q", "answer": "A", "g": 1}', row(2)),
-         rows=(1,), bad={2: "the row has no g"}, changes={"group_by": "g"}),
+    Case("labels: a row without the field",
+         jsonl(b'{"question": "Q", "answer": "A", "g": 1}', row(2)), rows=(1,), bad={2: "the row has no g"}, changes={"group_by": "g"}),
     Case("labels: null", jsonl(b'{"question": "Q", "answer": "A", "g": null}'),
          bad={1: "the row has no g"}, changes={"stratify_by": "g"}),
 )  # fmt: skip
@@ -306,7 +306,7 @@ GOOD = (
     good_row("messages: a system prompt that is blank",
              {"messages": [{"role": "system", "content": " "}, USER, ASSISTANT]}),
     good_row("messages: roles in capitals",
-             {"messages": [{"role": " User ", "content": "a"}, {"role": "ASSISTANT", "content": "b"}]}),
+             {"messages": [USER | {"role": " User "}, ASSISTANT | {"role": "ASSISTANT"}]}),
     good_row("messages: content of two parts",
              {"messages": [USER, {"role": "assistant", "content": [
                  {"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]}),
@@ -318,7 +318,8 @@ GOOD = (
     good_row("qa: numbers as texts", {"question": "6 * 7?", "answer": "42"}),
     good_row("alpaca: input and system are null",
              {"instruction": "Count.", "input": None, "output": "1", "system": None}),
-    good_row("qa: fields that nobody asked for", QUESTION | {"answer": "B", "id": 10**30, "x": None}),
+    good_row("qa: fields that nobody asked for",
+             QUESTION | {"answer": "B", "id": 10**30, "x": None}),
 )  # fmt: skip
 
 CASES = (

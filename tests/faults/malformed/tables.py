@@ -87,7 +87,7 @@ HEADERS = (
 )  # fmt: skip
 
 CELLS = (
-    _read("a NUL", HEADER + b"Why?,Be\0cause.\n" + LAST, (3,), {2: "a NUL byte stands at column 8"}),
+    _read("a NUL", HEADER + b"Why?,Be\0cause.\n" + LAST, (3,), {2: "NUL byte stands at column 8"}),
     _read("a file of NUL after the header", HEADER + b"\0" * 4096, (), {2: "NUL byte"}),
     _read("CRLF", b"question,answer\r\nWhy?,So.\r\nWhat?,That.\r\n", (2, 3)),
     _refused("CR", b"question,answer\rWhy?,So.\rWhat?,That.\r", "tr '\\r' '\\n'"),
@@ -120,7 +120,7 @@ def _parquet(columns: dict[str, Sequence[Any]], **types: Any) -> Maker:
 
 
 def parquet_bytes(columns: dict[str, Sequence[Any]], **types: Any) -> bytes:
-    """A Parquet file of these columns. types: Arrow types by column, where they are not inferred."""
+    """A Parquet file of these columns. types: of columns whose Arrow type is not inferred."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

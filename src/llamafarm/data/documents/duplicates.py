@@ -9,12 +9,15 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+import numpy.typing as npt
 
 from llamafarm.data.documents.found import FoundRow
+from llamafarm.data.near.pairs import RowPairs, jaccard, shared_counts
 from llamafarm.data.near.search import ENOUGH_PAIRS, NEAR_SIMILARITY, near_pairs
 from llamafarm.data.near.shingles import ShingleStore
 
 _ROWS_AT_ONCE = 256
+_MOST_COMPARED = 64
 _DIGEST_BYTES = 16
 
 
@@ -68,24 +71,82 @@ class NearDuplicates:
     def dropped(self) -> Iterator[tuple[int, int, float]]:
         """Rows that nearly repeat an earlier one which is kept: (row, the earlier one, similarity).
 
-        Ascending. The similarity is that of the sets of word 3-shingles (see near). Of a group the
-        first row is kept; a row that resembles dropped ones only stays, except in large groups, of
-        which near_pairs does not name every pair.
+        Ascending. The similarity is that of the sets of word 3-shingles (see near). Of rows that
+        nearly repeat each other the first is kept; a row that repeats dropped ones only stays.
         """
         self._hand_over()
         self._store.finish()
-        pairs = near_pairs(self._store, np.arange(len(self._store)), threshold=NEAR_SIMILARITY)
-        pairs_of = np.bincount(pairs.first, minlength=len(self._store))
-        pairs_of += np.bincount(pairs.second, minlength=len(self._store))
-        order = np.lexsort((pairs.first, pairs.second))
-        gone = np.zeros(len(self._store), dtype=np.bool_)
-        for place in order:
-            first, second = int(pairs.first[place]), int(pairs.second[place])
-            settled = gone[first] and pairs_of[second] < ENOUGH_PAIRS
-            if not gone[second] and not settled:
-                gone[second] = True
-                yield second, first, float(pairs.similarity[place])
+        pairs = near_pairs(self._store, np.arange(len(self._store)))
+        yield from _Choice(self._store, pairs).dropped()
 
     def _hand_over(self) -> None:
         self._store.add(self._waiting)
         self._waiting = []
+
+
+class _Choice:
+    """Which rows of the pairs are dropped.
+
+    near_pairs does not name every pair of a large group: a row of one is also compared with the
+    rows that are kept of its group.
+    """
+
+    def __init__(self, store: ShingleStore, pairs: RowPairs) -> None:
+        rows = len(store)
+        order = np.lexsort((pairs.first, pairs.second))
+        self._store = store
+        self._first, self._second = pairs.first[order], pairs.second[order]
+        self._similarity = pairs.similarity[order]
+        pairs_of = np.bincount(pairs.first, minlength=rows)
+        pairs_of += np.bincount(pairs.second, minlength=rows)
+        self._in_large_group = pairs_of >= ENOUGH_PAIRS
+        self._group = _groups(pairs, rows)
+        self._gone = np.zeros(rows, dtype=np.bool_)
+        self._kept: dict[int, list[int]] = {}
+
+    def dropped(self) -> Iterator[tuple[int, int, float]]:
+        """(row, the earlier row that is kept, similarity), ascending."""
+        in_pairs = np.union1d(self._first, self._second)
+        begins = np.searchsorted(self._second, in_pairs, "left").tolist()
+        ends = np.searchsorted(self._second, in_pairs, "right").tolist()
+        for row, begin, end in zip(in_pairs.tolist(), begins, ends, strict=True):
+            found = self._named(begin, end) or self._in_group(row)
+            if found is not None:
+                self._gone[row] = True
+                yield row, *found
+
+    def _named(self, begin: int, end: int) -> tuple[int, float] | None:
+        """The first kept row among the earlier ones that a row is paired with."""
+        for place in range(begin, end):
+            if not self._gone[self._first[place]]:
+                return int(self._first[place]), float(self._similarity[place])
+        return None
+
+    def _in_group(self, row: int) -> tuple[int, float] | None:
+        """A kept row of the same large group that this row nearly repeats; else it is kept too."""
+        if not self._in_large_group[row]:
+            return None
+        kept = self._kept.setdefault(int(self._group[row]), [])
+        if kept:
+            others = np.array(kept[:_MOST_COMPARED], dtype=np.int64)
+            mine = np.full_like(others, row)
+            sizes = self._store.lengths(others), self._store.lengths(mine)
+            similarity = jaccard(shared_counts(self._store, others, mine), *sizes)
+            best = int(similarity.argmax())
+            if similarity[best] >= NEAR_SIMILARITY:
+                return int(others[best]), float(similarity[best])
+        kept.append(row)
+        return None
+
+
+def _groups(pairs: RowPairs, rows: int) -> npt.NDArray[np.int64]:
+    """The first row of the group that each row is in: of those connected by pairs."""
+    label = np.arange(rows)
+    while True:
+        lower = label.copy()
+        np.minimum.at(lower, pairs.first, label[pairs.second])
+        np.minimum.at(lower, pairs.second, label[pairs.first])
+        lower = lower[lower]
+        if np.array_equal(lower, label):
+            return label
+        label = lower

@@ -144,7 +144,7 @@ class _Comments:
             if end:
                 self._ledger.changed(COMMENT, line.number)
                 if after.strip():
-                    rest = SourceLine(after, following.number, following.goes_on)
+                    rest = SourceLine(after.lstrip(), following.number, following.goes_on)
                     self._source.give_back([rest])
                 return True
             following = self._source.take()

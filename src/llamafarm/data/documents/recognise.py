@@ -121,16 +121,14 @@ class _Recogniser:
 
     def _pairs_on_line(self, label: Label, line: Line) -> None:
         """`Q: …? A: ….` on one line, perhaps several times."""
-        first, *others = split_pairs(line.text)
-        if not others:
-            self._labelled(label, line)
-            return
-        for text in (first, *others):
+        first, *others = split_pairs(label.rest)
+        self._labelled(replace(label, rest=first), line)
+        for text in others:
             part = read_label(text)
             if part is not None and self._is_meant(part, line):
                 self._labelled(part, replace(line, text=text))
             else:
-                self._go_on(replace(line, text=text, gap=0))
+                self._go_on(Line(text, line.number, goes_on=line.goes_on))
 
     def _labelled(self, label: Label, line: Line) -> None:
         said = Line(label.rest, line.number, goes_on=line.goes_on)

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import pytest
+
+from llamafarm.data.documents.blocks import Code, Heading, Table
+from llamafarm.data.documents.html import BOILERPLATE, declared_encoding, html_blocks
+from llamafarm.data.documents.ledger import Ledger
+from llamafarm.data.documents.text_repair import SPACES
+from llamafarm.errors import DataError
+
+from .made_rows import read_html
+
+PAGE = """<!DOCTYPE html>
+<html><head><title>Site</title><style>p { color: red }</style></head>
+<body>
+<header><a href="/">Home of the site</a></header>
+<nav><ul><li>One</li><li>Two</li></ul></nav>
+<div id="cookie-banner">We use cookies. <button>Accept</button></div>
+<main>
+<h1>Product <em>FAQ</em></h1>
+<p>An introduction&nbsp;that
+goes on.<br>A second line.</p>
+<script>var hidden = "<p>not shown</p>";</script>
+<h2>Questions</h2>
+<p><b>Q:</b> What is it?</p>
+<p><b>A:</b> A <i>thing</i>.</p>
+<p>And more.</p>
+</main>
+<aside>Related pages</aside>
+<footer>(c) 2026 the company</footer>
+</body></html>
+"""
+
+
+def test_a_page_is_what_it_says_without_its_furniture() -> None:
+    read = read_html(PAGE)
+    assert read.pairs() == [
+        ("Product FAQ", "An introduction that goes on.\nA second line."),
+        ("What is it?", "A thing.\n\nAnd more."),
+    ]
+    assert [row.number for row in read.rows] == [8, 13]
+    assert read.changed() == {BOILERPLATE: 5, SPACES: 1}
+
+
+def test_lists_keep_their_marks() -> None:
+    read = read_html("<p>So:</p><ul><li>one<li>two<ol><li>a</li><li>b</li></ol></ul><p>End.</p>")
+    assert read.texts() == ["So:\n\n- one\n- two\n  1. a\n  2. b\n\nEnd."]
+
+
+def test_code_is_kept_as_it_is() -> None:
+    read = read_html("<pre><code># no heading\n  x = 1 &lt; 2\n</code></pre>")
+    assert read.blocks == [Code("```\n# no heading\n  x = 1 < 2\n```", 1)]
+
+
+def test_entries_of_lists_and_details_are_sections_that_end() -> None:
+    read = read_html(
+        "<h1>Help</h1><dl><dt>Term</dt><dd>Its meaning.</dd></dl>"
+        "<details><summary>How much?</summary><p>Five.</p></details><p>After.</p>"
+    )
+    assert read.pairs() == [
+        ("Help > Term", "Its meaning."),
+        ("How much?", "Five."),
+        ("Help", "After."),
+    ]
+
+
+def test_tables_of_questions_are_pairs_and_layout_is_flow() -> None:
+    read = read_html(
+        "<table><tr><th>Question</th><th>Answer</th></tr>"
+        "<tr><td>Who?</td><td><p>Me</p><p>and you</p></td></tr></table>"
+        "<table><tr><td><h2>Left</h2>Text</td><td>Right</td></tr><tr><td>Below</td></tr></table>"
+    )
+    assert read.pairs()[0] == ("Who?", "Me\nand you")
+    assert sum(isinstance(block, Table) for block in read.blocks) == 1
+    assert Heading(2, "Left", 1) in read.blocks
+
+
+def test_a_heading_in_the_header_of_an_article_is_kept() -> None:
+    read = read_html("<article><header><h1>Story</h1></header><p>Text.</p></article>")
+    assert read.pairs() == [("Story", "Text.")]
+
+
+def test_a_page_about_cookies_is_no_cookie_note() -> None:
+    page = '<body class="cookies"><article class="cookie-recipes"><p>Bake them.</p></article>'
+    assert read_html(page).texts() == ["Bake them."]
+
+
+@pytest.mark.parametrize("page", ["", " \n", "<!-- nothing -->", "<html></html>", "<script>x"])
+def test_a_page_without_text_has_no_blocks(page: str) -> None:
+    assert read_html(page).blocks == []
+
+
+@pytest.mark.parametrize(
+    "page", ["<p>one<p>two", "<b>one</i></b><p>two", "one<div>two", "one<p>two<"]
+)
+def test_broken_markup_is_read_as_far_as_it_goes(page: str) -> None:
+    (text,) = read_html(page).texts()
+    assert text.startswith("one")
+    assert "two" in text
+
+
+def test_a_page_that_is_nested_too_deeply_is_refused() -> None:
+    with pytest.raises(DataError, match="nested too deeply") as caught:
+        list(html_blocks("<div>" * 5_000 + "deep", "x.html", Ledger().of_file("x.html", "line")))
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("unit", ["<!--", "<b>", "<p", "&", "<table><tr><td>", '<p class="'])
+def test_a_hundred_kilobytes_of_one_tag_are_read_or_refused(unit: str) -> None:
+    try:
+        read_html(unit * (100_000 // len(unit)))
+    except DataError as fault:
+        assert "nested too deeply" in fault.summary
+
+
+def test_a_page_says_its_encoding() -> None:
+    assert declared_encoding(b'<html><meta charset="Windows-1252">') == "Windows-1252"
+    pragma = b'<META http-equiv="Content-Type" content="text/html; charset=iso-8859-2">'
+    assert declared_encoding(pragma) == "iso-8859-2"
+    assert declared_encoding(b"<p>charset=utf-8</p>") == ""
