@@ -17,11 +17,20 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "help"
 FLAGS = {
     "train": (
         "--strategy --strategy-file --train-dataset --eval-dataset --dataset --base-model --output "
-        "--epochs --batch-size --learning-rate --eval-percent --set --resume --resume-anyway "
-        "--overwrite --skip-bad-rows --export --json"
+        "--epochs --batch-size --learning-rate --eval-percent --allow-leakage --set --resume "
+        "--resume-anyway --overwrite --skip-bad-rows --export --json"
     ),
-    "setup": "--strategy --verify-only --json",
-    "datasplit": "--eval-percent --eval-rows --test-percent --test-rows --stable --group-by --stratify-by --seed --output-dir --skip-bad-rows --json",
+    "setup": "--strategy --verify-only --allow-leakage --json",
+    "prepare": (
+        "--output --input --format --min-chars --max-chars --keep-duplicates --overwrite --json"
+    ),
+    "inspect": (
+        "--eval-dataset --base-model --preview --html --set --skip-bad-rows --allow-leakage --json"
+    ),
+    "datasplit": (
+        "--eval-percent --eval-rows --test-percent --test-rows --stable --group-by --stratify-by "
+        "--seed --output-dir --skip-bad-rows --json"
+    ),
     "list-strategies": "--strategy-file --json",
     "info": "--strategy-file --json",
     "generate": "--max-new-tokens --temperature --json",

@@ -103,6 +103,14 @@ def test_a_near_copy_of_a_row_that_stands_on_both_sides_is_found_through_its_cop
     assert {str(leak.twin) for leak in report.examples} == {"train.jsonl:2"}
 
 
+def test_a_row_in_a_large_group_of_near_copies_is_found(tmp_path: Path) -> None:
+    """Every row ends in a number of its own: all are near each other, in more pairs than named."""
+    rows = [asked(f"What to do, {n}?", f"{LONG} {LONG[::-1]} {n}") for n in range(300)]
+    report = leakage(tmp_path, rows[:5], rows[5:])
+    assert (report.near, report.rows) == (295, 295)
+    assert all(leak.similarity >= 0.7 for leak in report.examples)
+
+
 REPORT = LeakageReport(
     side="eval",
     rows=100,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import re
 import shlex
@@ -54,7 +55,7 @@ def shown_after(page: Path) -> dict[int, list[str]]:
     """Output that a page shows: line of the shell block before it → its lines, blank ones aside."""
     shown = {}
     found = blocks(page)
-    for before, block in zip(found, found[1:], strict=False):
+    for before, block in itertools.pairwise(found):
         if before.language in _SHELL and not block.language:
             lines = [line.rstrip() for line in block.text.splitlines()]
             shown[before.line] = [line for line in lines if line and line != _LEFT_OUT]
@@ -62,9 +63,17 @@ def shown_after(page: Path) -> dict[int, list[str]]:
 
 
 def missing_lines(shown: list[str], output: str) -> list[str]:
-    """Lines that do not stand in the output, in this order."""
+    """Lines from the first on that does not stand in the output, in this order. One that ends in
+    an ellipsis is the beginning of a line.
+    """
     printed = iter([line.rstrip() for line in output.splitlines()])
-    return [line for line in shown if line not in printed]
+    return [line for line in shown if not any(_is_line(line, found) for found in printed)]
+
+
+def _is_line(shown: str, printed: str) -> bool:
+    if shown.endswith(_LEFT_OUT) and printed.startswith(shown.removesuffix(_LEFT_OUT)):
+        return True
+    return shown == printed
 
 
 def run_page(page: Path, directory: Path, caches: Path) -> list[Ran]:

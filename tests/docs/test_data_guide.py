@@ -22,7 +22,7 @@ from llamafarm.data.readers import file_kind
 from llamafarm.data.records import BadRow, Record
 from llamafarm.data.report import LEAK_WORDS
 from llamafarm.data.rows import RowRef
-from tests.docs.pages import ROOT, blocks, prose, sections, tables, ticked
+from tests.docs.pages import ROOT, Block, blocks, prose, sections, tables, ticked
 from tests.docs.shell import Ran, files_of, missing_lines, run_page, shown_after
 
 PAGE = ROOT / "docs" / "DATA.md"
@@ -53,8 +53,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Ran]:
 
 
 @pytest.mark.parametrize("block", SHELL_BLOCKS, ids=str)
-def test_block_ends_as_it_promises(block: object, ran: dict[int, Ran]) -> None:
-    done = ran[block.line]  # type: ignore[attr-defined]  # pytest.mark.parametrize is not typed
+def test_block_ends_as_it_promises(block: Block, ran: dict[int, Ran]) -> None:
+    done = ran[block.line]
     assert done.codes == done.promised, done.output
 
 

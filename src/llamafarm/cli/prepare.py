@@ -169,7 +169,7 @@ def report_text(report: PrepareReport) -> str:
     """What was read, changed, dropped and written, in aligned lines."""
     read = [("" if i else "read", *_file(f)) for i, f in enumerate(report.files[:_FILES_SHOWN])]
     if len(report.files) > _FILES_SHOWN:
-        read.append(("", f"and {len(report.files) - _FILES_SHOWN:,} more files"))
+        read.append(("", "and " + count_of(len(report.files) - _FILES_SHOWN, "more file")))
     shapes = ", ".join(f"{count:,} {shape}" for shape, count in report.shapes.items())
     sections = [aligned(read)]
     sections += _changed(report.changed)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from llamafarm.data.near.search import RowPairs, contained_pairs
+from llamafarm.data.near.search import NEAR_SIMILARITY, RowPairs, contained_pairs
 from llamafarm.data.report import (
     LEAK_WORDS,
     LeakageReport,
@@ -20,11 +20,14 @@ from llamafarm.data.report import (
     leakage_text,
 )
 from llamafarm.data.rows import RowRef
+from llamafarm.data.split import merge_groups
 from llamafarm.data.survey import Keys, Progress, Rows, Survey, distinctive_prompts
-from llamafarm.errors import GateRefused, Problem, count_of
+from llamafarm.errors import GateRefused, Problem
 
 GATE_SHARE = 0.01
 _EXAMPLES_PER_KIND = 5
+_TWINS_COMPARED = 64
+_MOST_COMPARED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +110,44 @@ def _near(survey: Survey, rows: Rows, trained: Rows, pairs: RowPairs) -> _Found:
         # The last write wins, and the most similar come last.
         better = (theirs >= 0) & (similarity >= best[ours])
         best[ours[better]], twin[ours[better]] = similarity[better], theirs[better]
-    hit = twin[copy_of[rows]] >= 0
-    hits = rows[hit]
+    _look_in_large_groups(survey, rows, trained, pairs, copy_of, best, twin)
+    hits = rows[twin[copy_of[rows]] >= 0]
     return _Found("near", hits, twin[copy_of[hits]], best[copy_of[hits]])
+
+
+def _look_in_large_groups(
+    survey: Survey,
+    rows: Rows,
+    trained: Rows,
+    pairs: RowPairs,
+    copy_of: Rows,
+    best: npt.NDArray[np.float32],
+    twin: Rows,
+) -> None:
+    """The search does not name every pair of a large group: rows whose group holds training rows
+    are compared with some of those. Writes into best and twin.
+    """
+    open_rows = rows[twin[copy_of[rows]] < 0]
+    group = merge_groups(len(survey), [survey.normal], [(pairs.first, pairs.second)])
+    open_rows = open_rows[np.isin(group[open_rows], group[trained])][:_MOST_COMPARED]
+    if not len(open_rows):
+        return
+    by_group = trained[np.argsort(group[trained], kind="stable")]
+    begins = np.searchsorted(group[by_group], group[open_rows])
+    for row, begin in zip(open_rows.tolist(), begins.tolist(), strict=True):
+        said = survey.store.shingles(row)
+        for other in by_group[begin : begin + _TWINS_COMPARED].tolist():
+            if group[other] != group[row]:
+                break
+            similarity = _jaccard(said, survey.store.shingles(other))
+            if similarity >= NEAR_SIMILARITY:
+                best[copy_of[row]], twin[copy_of[row]] = similarity, other
+                break
+
+
+def _jaccard(one: npt.NDArray[np.uint32], other: npt.NDArray[np.uint32]) -> float:
+    shared = len(np.intersect1d(one, other, assume_unique=True))
+    return shared / (len(one) + len(other) - shared)
 
 
 def _contained(survey: Survey, rows: Rows, trained: Rows, progress: Progress | None) -> _Found:
@@ -164,9 +202,8 @@ def check_leakage(reports: Iterable[LeakageReport], *, allowed: bool) -> None:
     raise GateRefused(
         f"the training rows give away {what} (at most {GATE_SHARE:.0%} may be)",
         problems,
-        hint="give one file and let it be split (--dataset FILE: nothing leaks then), or take these "
-        "rows out of one of the files; to go on all the same: --allow-leakage, or "
-        "dataset.allow_leakage: true",
+        hint="take these rows out of one of the files, or give one file and let it be split "
+        "(--dataset FILE); to go on all the same: --allow-leakage, or dataset.allow_leakage: true",
     )
 
 

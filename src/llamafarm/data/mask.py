@@ -149,19 +149,19 @@ def token_mask(
     offsets: int [tokens, 2], characters of each token (its start may be trimmed of a space, and the
     bytes of one character may be several tokens); special: bool [tokens], special tokens.
     """
-    ends: list[int] = np.maximum.accumulate(offsets[:, 1]).tolist()
+    ends = np.maximum.accumulate(offsets[:, 1])
     return answer_mask(ends, lambda token: bool(special[token]), spans, text)
 
 
 def answer_mask(
-    ends: Sequence[int],
+    ends: npt.NDArray[np.int64],
     is_special: Callable[[int], bool],
     spans: Sequence[AnswerSpan],
     text: str,
 ) -> TokenMask:
     """Map answers from characters to tokens.
 
-    ends: characters that each token and those before it cover; is_special: whether the token at
+    ends: int [tokens], characters that each token and those before it cover; is_special: whether the token at
     this position is a special one. A token belongs to the character that it ends with. An answer
     ends with the first special token after which the template writes only special tokens and white
     space, and those that follow it at once; without one it keeps all its tokens.
@@ -181,7 +181,11 @@ def answer_mask(
 
 
 def _end_token(
-    begin: int, stop: int, ends: Sequence[int], is_special: Callable[[int], bool], text: str
+    begin: int,
+    stop: int,
+    ends: npt.NDArray[np.int64],
+    is_special: Callable[[int], bool],
+    text: str,
 ) -> int | None:
     """The first special token of those that close tokens begin to stop."""
     found = None

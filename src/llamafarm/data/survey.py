@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -34,6 +34,7 @@ _BATCH_ROWS = 1000
 COMMON_PROMPT_ROWS = 20
 COMMON_PROMPT_SHARE = 0.05
 _WORD = re.compile(r"\w+")
+_NO_WORD = {code: " " for code in range(128) if not _WORD.match(chr(code))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +54,14 @@ class RowFacts:
 
 def facts_of(conversation: Conversation) -> RowFacts:
     """What splitting and leakage need to know of a conversation."""
-    texts = _texts(conversation)
+    parts = _parts(conversation)
+    plain = [f"{role}\0{_plain(text)}" for role, text in parts]
+    roles = [role for role, _ in parts]
+    last = len(roles) - 1 - roles[::-1].index("assistant") if "assistant" in roles else 0
+    prompt = _digest(plain[:last]) or 1 if "user" in roles[:last] else 0
     content = int.from_bytes(content_key(conversation)[:8], "little")
-    return RowFacts(content, _normal_key(conversation, texts), _prompt_key(conversation), texts)
+    texts = tuple(text for role, text in parts if role != "system")
+    return RowFacts(content, _digest(plain), prompt, texts)
 
 
 def facts_of_fields(fields: Mapping[str, object], key: bytes) -> RowFacts:
@@ -65,12 +71,13 @@ def facts_of_fields(fields: Mapping[str, object], key: bytes) -> RowFacts:
     return RowFacts(content, content, 0, texts)
 
 
-def _texts(conversation: Conversation) -> tuple[str, ...]:
+def _parts(conversation: Conversation) -> list[tuple[str, str]]:
+    """Every text of a row with the role that it has there."""
     if conversation.segments:
-        return tuple(segment.text for segment in conversation.segments)
+        return [("segment", segment.text) for segment in conversation.segments]
     if not conversation.messages:
-        return (conversation.text,)
-    return tuple(_said(m) for m in conversation.messages if m.role != "system")
+        return [("text", conversation.text)]
+    return [(message.role, _said(message)) for message in conversation.messages]
 
 
 def _said(message: Message) -> str:
@@ -80,33 +87,17 @@ def _said(message: Message) -> str:
     return f"{message.content} {calls}".strip()
 
 
-def _normal_key(conversation: Conversation, texts: Sequence[str]) -> int:
-    system = [m.content for m in conversation.messages if m.role == "system"]
-    return _digest(_plain(text) for text in (*system, "\0", *texts))
-
-
-def _prompt_key(conversation: Conversation) -> int:
-    messages = conversation.messages
-    answers = [i for i, message in enumerate(messages) if message.role == "assistant"]
-    if not answers or not any(m.role == "user" for m in messages[: answers[-1]]):
-        return 0
-    asked = messages[: answers[-1]]
-    return _digest(f"{m.role}\0{_plain(_said(m))}" for m in asked) or 1
-
-
 def _plain(text: str) -> str:
     """Only the words, without case; a text without any word stays as it is."""
     if text.isascii():
-        return " ".join(_WORD.findall(text.lower())) or text.strip()
+        return " ".join(text.lower().translate(_NO_WORD).split()) or text.strip()
     folded = unicodedata.normalize("NFKC", text).casefold()
     return " ".join(_WORD.findall(folded)) or folded.strip()
 
 
-def _digest(parts: object) -> int:
-    digest = blake2b(digest_size=8)
-    for part in parts:  # type: ignore[attr-defined]
-        digest.update(part.encode("utf-8", "surrogatepass") + b"\x1e")
-    return int.from_bytes(digest.digest(), "little")
+def _digest(parts: Iterable[str]) -> int:
+    text = "\x1e".join(parts).encode("utf-8", "surrogatepass")
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), "little")
 
 
 def label_key(label: str) -> int:
@@ -228,7 +219,7 @@ def distinctive_prompts(survey: Survey) -> Keys:
     """The prompt key of each row; 0 for none, and for a prompt that so many rows share that it
     says nothing about a row.
     """
-    values, inverse, counts = np.unique(survey.prompt, return_inverse=True, return_counts=True)
+    values, counts = np.unique(survey.prompt, return_counts=True)
     least = max(COMMON_PROMPT_ROWS, COMMON_PROMPT_SHARE * len(survey))
     common = values[counts >= least]
     keys = survey.prompt.copy()

@@ -139,8 +139,10 @@ class ChatTemplate:
             "add_generation_prompt": add_generation_prompt,
         }
         # What Template.render does, without copying the variables twice: every row comes here.
-        context = self._compiled.new_context(variables, shared=True)
-        return "".join(self._compiled.root_render_func(context))
+        template = self._compiled
+        environment = template.environment
+        context = environment.context_class(environment, variables, template.name, template.blocks)
+        return "".join(template.root_render_func(context))
 
     def _probe(
         self,

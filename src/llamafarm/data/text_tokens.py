@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 # Spaces, digits, letters of one to four bytes, line ends: what other kinds of tokenizers change.
 _PROBE = " a  b\tC 12\n\n\u00fc\u4e16 \U0001f912 e\u0301 x\n"
@@ -20,12 +20,15 @@ _PROBE = " a  b\tC 12\n\n\u00fc\u4e16 \U0001f912 e\u0301 x\n"
 
 @dataclass(frozen=True, slots=True)
 class TextTokens:
-    """ends: for each token, how many characters of the text it and those before it cover; a
+    """Tokens of one text. ids and array hold the same: a list is quicker to look into.
+
+    ends: int [tokens], how many characters of the text each token and those before it cover; a
     character of several tokens is covered by the first of them.
     """
 
     ids: list[int]
-    ends: list[int]
+    array: npt.NDArray[np.int32]
+    ends: npt.NDArray[np.int64]
 
 
 class TextTokenizer:
@@ -81,43 +84,52 @@ class TextTokenizer:
         return [encoding.ids for encoding in found]
 
     def _with_lengths(self, ids: list[int], text: str) -> TextTokens | None:
-        pieces = self._pieces
-        parts = [pieces[i] for i in ids]
         raw = text.encode()
-        if b"".join(parts) != raw:
+        if b"".join(map(self._pieces.__getitem__, ids)) != raw:
             return None
-        ends = list(accumulate(map(len, parts)))
-        return TextTokens(ids, ends if len(raw) == len(text) else _characters(raw, ends))
+        array = np.array(ids, dtype=np.int32)
+        ends = self._pieces.lengths[array].cumsum()
+        return TextTokens(ids, array, ends if len(raw) == len(text) else _characters(raw, ends))
 
     def _with_offsets(self, texts: Sequence[str]) -> list[TextTokens]:
         encoded = self._call(texts, return_offsets_mapping=True)
         pairs = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
-        return [
-            TextTokens(ids, list(accumulate((end for _, end in offsets), max)))
-            for ids, offsets in pairs
-        ]
+        return [TextTokens(ids, np.array(ids, np.int32), _ends(offsets)) for ids, offsets in pairs]
 
 
-def _characters(raw: bytes, ends: Sequence[int]) -> list[int]:
+def _ends(offsets: Sequence[tuple[int, int]]) -> npt.NDArray[np.int64]:
+    """The end of a token may have been trimmed of a space: it never lies before an earlier one."""
+    ends = np.fromiter((end for _, end in offsets), np.int64, len(offsets))
+    return np.maximum.accumulate(ends)
+
+
+def _characters(raw: bytes, ends: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """How many characters begin before each of these places in UTF-8 text."""
     begins = (np.frombuffer(raw, np.uint8) & 0xC0) != 0x80
-    counts = np.concatenate([[0], np.cumsum(begins)])
-    found: list[int] = counts[ends].tolist()
-    return found
+    return np.concatenate([[0], np.cumsum(begins)])[ends]
 
 
 class _Pieces(dict[int, bytes]):
-    """The bytes of each token of a byte-level vocabulary, as they are asked for."""
+    """The bytes of each token of a byte-level vocabulary, as they are asked for.
+
+    lengths: int [ids], of those that were asked for.
+    """
 
     def __init__(self, tokenizer: Any) -> None:
         super().__init__()
-        self.update((i, t.content.encode()) for i, t in tokenizer.added_tokens_decoder.items())
+        self.lengths = np.zeros(max(tokenizer.get_vocab().values(), default=0) + 1, np.int64)
         self._token_of = tokenizer.convert_ids_to_tokens
         self._bytes = _byte_of_letter()
+        for token_id, token in tokenizer.added_tokens_decoder.items():
+            self._add(token_id, token.content.encode())
 
     def __missing__(self, token_id: int) -> bytes:
         # 0xFF is no part of any text.
-        piece = bytes(self._bytes.get(letter, 0xFF) for letter in self._token_of(token_id))
+        letters = self._token_of(token_id)
+        return self._add(token_id, bytes(self._bytes.get(letter, 0xFF) for letter in letters))
+
+    def _add(self, token_id: int, piece: bytes) -> bytes:
+        self.lengths[token_id] = len(piece)
         self[token_id] = piece
         return piece
 

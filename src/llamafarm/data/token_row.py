@@ -184,7 +184,8 @@ class RowTokenizer:
             ids, trained = self._mask_text(tokens.ids, counts)
         counts.tokens += len(ids)
         prompt, answer = self._last_exchange(conversation, ids, trained)
-        input_ids = np.array(ids, dtype=np.int32)
+        same = len(ids) == len(tokens.array)
+        input_ids = tokens.array if same else np.array(ids, dtype=np.int32)
         return TokenRow(conversation.source, input_ids, trained, prompt, answer)
 
     def _mask_answers(

@@ -42,6 +42,12 @@ def test_a_page_is_what_it_says_without_its_furniture() -> None:
     assert read.changed() == {BOILERPLATE: 5, SPACES: 1}
 
 
+def test_line_ends_of_the_source_are_spaces() -> None:
+    assert read_html("<p>one\ntwo <b>three\nfour</b>\nfive</p>").texts() == [
+        "one two three four five"
+    ]
+
+
 def test_lists_keep_their_marks() -> None:
     read = read_html("<p>So:</p><ul><li>one<li>two<ol><li>a</li><li>b</li></ol></ul><p>End.</p>")
     assert read.texts() == ["So:\n\n- one\n- two\n  1. a\n  2. b\n\nEnd."]

@@ -19,8 +19,10 @@ def numbered(texts: list[str]) -> list[Line]:
     return [Line(text, number, gap=0) for number, text in enumerate(texts, start=1)]
 
 
-def test_lines_that_were_wrapped_to_a_width_are_joined() -> None:
-    assert paragraph_text(numbered(WRAPPED)) == " ".join(WRAPPED)
+@pytest.mark.parametrize("start", ["", "- ", "3. "])
+def test_lines_that_were_wrapped_to_a_width_are_joined(start: str) -> None:
+    lines = [start + WRAPPED[0], *WRAPPED[1:]]
+    assert paragraph_text(numbered(lines)) == " ".join(lines)
 
 
 @pytest.mark.parametrize(

@@ -295,7 +295,8 @@ ASKED = (
     Case("format: named, and every row lacks its turns", jsonl(row(1), row(2)),
          bad=dict.fromkeys((1, 2), "messages"), changes={"data_format": "messages"}),
     Case("labels: a row without the field",
-         jsonl(b'{"question": "Q", "answer": "A", "g": 1}', row(2)), rows=(1,), bad={2: "the row has no g"}, changes={"group_by": "g"}),
+         jsonl(b'{"question": "Q", "answer": "A", "g": 1}', row(2)), rows=(1,),
+         bad={2: "the row has no g"}, changes={"group_by": "g"}),
     Case("labels: null", jsonl(b'{"question": "Q", "answer": "A", "g": null}'),
          bad={1: "the row has no g"}, changes={"stratify_by": "g"}),
 )  # fmt: skip

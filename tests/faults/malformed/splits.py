@@ -8,6 +8,7 @@ from typing import Any
 
 from .case import dumped, jsonl, row
 
+ONE_GROUP = "all 10 rows say the same or belong to one group"
 TEN = jsonl(*map(row, range(10)))
 
 
@@ -42,10 +43,10 @@ CASES = (
     SplitCase("nothing but bad rows", b"{\n{\n", ("no row is left, all 2 were dropped",),
               asked={"skip_bad_rows": True}),
     SplitCase("bad rows", jsonl(row(1), b"{", row(3), b"[]"), ("2 problems", ":2 ", ":4 ")),
-    SplitCase("all rows equal", jsonl(*[row(1)] * 10), warned="all 10 rows say the same or belong to one group"),
+    SplitCase("all rows equal", jsonl(*[row(1)] * 10), warned=ONE_GROUP),
     SplitCase("all rows nearly equal", jsonl(*[dumped({"question": "Tell me what the number is now",
               "answer": f"The number is what I have told you before, {i}"}) for i in range(10)]),
-              warned="all 10 rows say the same or belong to one group"),
+              warned=ONE_GROUP),
     SplitCase("more rows held out than there are", TEN, ("10 rows cannot give 10 held-out",),
               asked={"eval_rows": 10}),
     SplitCase("a hundred times as many", TEN, ("ask for at most 9",), asked={"eval_rows": 1000}),
@@ -71,7 +72,7 @@ CASES = (
     SplitCase("a stratum that no row has", TEN, ("--stratify-by",), asked={"stratify_by": "s"}),
     SplitCase("both that no row has", TEN, ("--group-by", "--stratify-by"),
               asked={"group_by": "a", "stratify_by": "b"}),
-    SplitCase("one group", _sources(*["web"] * 10), warned="all 10 rows say the same or belong to one group", asked={"group_by": "s"}),
+    SplitCase("one group", _sources(*["web"] * 10), warned=ONE_GROUP, asked={"group_by": "s"}),
     SplitCase("a group missing in one row", _sources("a", "b", "c", None), (":4 ",),
               asked={"group_by": "s"}),
     SplitCase("groups of every type", _sources(1, "1", 1.0, True, [1], {"a": 1}, "", " "),

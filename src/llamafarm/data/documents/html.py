@@ -99,7 +99,7 @@ class _Reader:
         skipped: Any = None
         for event, element in walk:
             if not isinstance(element.tag, str):
-                self._texts.append(element.tail or "" if event == "end" else "")
+                self._texts.append(_flat(element.tail) if event == "end" else "")
             elif event == "start":
                 if self._is_skipped(element) or self._take_whole(element):
                     walk.skip_subtree()
@@ -109,7 +109,7 @@ class _Reader:
             else:
                 if element is not skipped:
                     self._end(element)
-                self._texts.append(element.tail or "")
+                self._texts.append(_flat(element.tail))
             if self._blocks:
                 yield from self._blocks
                 self._blocks = []

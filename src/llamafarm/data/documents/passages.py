@@ -57,7 +57,7 @@ def _are_wrapped(lines: Sequence[Line]) -> bool:
         _NARROWEST_WRAPPED_LINE <= widest <= _WIDEST_WRAPPED_LINE
         and min(widths[:-1]) >= _LEAST_SHARE_OF_WIDTH * widest
         and not any(line.text.endswith(("  ", "\\")) for line in lines[:-1])
-        and not any(_LIST_ITEM.match(line.text) for line in lines)
+        and not any(_LIST_ITEM.match(line.text) for line in lines[1:])
     )
 
 
