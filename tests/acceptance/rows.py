@@ -17,8 +17,6 @@ TESTS = Path(__file__).parents[1]
 
 _OLLAMA = "Ollama itself answers only where a server runs"
 _LLAMAFACTORY = "comes with the LLaMA-Factory fine-tuner"
-_PREPARE = "comes with the cleaning of raw data"
-_INSPECT = "`inspect` and its leakage gate come with the data report"
 _DIAGNOSIS = "comes with the diagnosis of runs"
 _UTILIZATION = "comes with the sampling of the GPU's load"
 _OOM = "the retry in smaller micro-batches comes with runs that cannot be killed"
@@ -81,7 +79,7 @@ ROWS = (
     Row("17", "the LLaMA-Factory fine-tuner", open=_LLAMAFACTORY),
     Row("18", "the Ollama converter"),
     Row("23", "data in every usual format, faults with their line"),
-    Row("24", "a split that is exact, repeatable, and keeps equal rows together"),
+    Row("24", "a split that is exact, repeatable, and keeps rows together that say the same"),
     Row("25", "metrics of a run on the console, in a file, in TensorBoard"),
     Row("32", "everything is configured in YAML; flags only override"),
     Row("33", "a strategy is used from any file"),
@@ -135,7 +133,7 @@ ROWS = (
     Row("88, 130", "`train` with a strategy and its file, nothing else"),
     Row("94, 107", "the splitting line"),
     Row("96", "data_train.jsonl and data_eval.jsonl, no row lost"),
-    Row("104", "raw text becomes rows", open=_PREPARE),
+    Row("104", "raw text becomes rows"),
     Row("113-118", "a configuration of comments only"),
     Row("119", "`dataset` beside `components`"),
     Row("120-121", "`train_file` and `eval_file`"),
@@ -237,7 +235,7 @@ ROWS = (
     Row("288", "a learning rate far too high is warned about"),
     Row("289", "the gap is not hidden", later=f"what it means {_DIAGNOSIS}"),
     Row("290", "too many epochs on few rows are warned about"),
-    Row("291", "data are checked before they are trained on", later=_INSPECT),
+    Row("291", "data are checked before they are trained on, and leaks between files refused"),
     Row(
         "292",
         "one seed, and two equal runs",

@@ -36,6 +36,8 @@ TRAIN_MY_STRATEGY = (
 )
 # Line 94 and line 107.
 SPLIT = "python demos/create_data_split.py --input data.jsonl --eval-percent 10"
+# Line 104.
+PREPARE = "python prepare_data.py --input raw_data.txt --output data.jsonl"
 # Lines 112-121.
 STRATEGIES = """\
 # strategies.yaml

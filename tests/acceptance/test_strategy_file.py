@@ -225,8 +225,8 @@ def test_an_empty_configuration_is_all_defaults(
     config: str, model_dir: Path, tmp_path: Path
 ) -> None:
     text = seed.STRATEGIES.replace("config:\n        # Your configuration", f"config: {config}")
-    for side in ("train", "eval"):
-        write_rows(tmp_path / f"data_{side}.jsonl", 20)
+    for first, side in ((0, "train"), (20, "eval")):
+        write_rows(tmp_path / f"data_{side}.jsonl", 20, first)
     write(tmp_path, text)
     plan = plan_of(TRAIN, "--base-model", str(model_dir))
     assert plan.output_dir == tmp_path / "fine_tuned_models" / "my_strategy"

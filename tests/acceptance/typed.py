@@ -97,8 +97,11 @@ def plan_of(line: str, *more: str, hardware: Hardware = LAPTOP) -> TrainingPlan:
     return inputs_of(line, *more, hardware=hardware).plan
 
 
-def refusal_of(line: str, *more: str, hardware: Hardware = LAPTOP) -> str:
-    """What a person reads who typed something wrong: exit 2, no traceback, and nothing begun."""
+def refusal_of(line: str, *more: str, hardware: Hardware = LAPTOP, code: int = 2) -> str:
+    """What a person reads who typed something wrong: exit 2, no traceback, and nothing begun.
+
+    code: 3 where a gate refuses what was typed.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("llamafarm.training.run.run", _stop_here)
         patch.setattr("llamafarm.hardware.probe.probe", lambda: hardware)
@@ -106,16 +109,19 @@ def refusal_of(line: str, *more: str, hardware: Hardware = LAPTOP) -> str:
             done = type_in(line, *more)
         except _Planned:
             pytest.fail("it would have trained")
-    assert done.code == 2, done.err
+    assert done.code == code, done.err
     assert "Traceback" not in done.err
     assert not Path("fine_tuned_models").exists()
     return done.err
 
 
-def write_rows(path: Path, count: int = 60) -> Path:
-    """Questions and answers, no two alike, none longer than about twenty tokens."""
+def write_rows(path: Path, count: int = 60, first: int = 0) -> Path:
+    """Questions and answers, no two alike, none longer than about twenty tokens. first: the number
+    that the first one asks about; files with other numbers say other things.
+    """
     rows = [
-        {"question": f"What is {i} plus one?", "answer": f"It is {i + 1}."} for i in range(count)
+        {"question": f"What is {i} plus one?", "answer": f"It is {i + 1}."}
+        for i in range(first, first + count)
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     return path

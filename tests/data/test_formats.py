@@ -4,10 +4,12 @@ import json
 
 import pytest
 
-from llamafarm.data.formats import FORMATS, RowSpec, to_conversation
+from llamafarm.data.formats import FORMAT_ALIASES, FORMATS, RowSpec, to_conversation
 from llamafarm.data.records import BadRow, Record
-from llamafarm.data.rows import Conversation, RowRef
+from llamafarm.data.rows import Conversation, RowRef, Segment
 from llamafarm.errors import DataError
+from llamafarm.strategy.conversions import DATA_FORMAT
+from llamafarm.strategy.nodes import ScalarNode
 
 Q, A = "Why?", "Because."
 ASKED = [("user", Q), ("assistant", A)]
@@ -46,6 +48,11 @@ def _bad(fields: dict[str, object], **spec: object) -> BadRow:
         ({"prompt": Q, "response": A}, "qa"),
         ({"input": Q, "output": A}, "qa"),
         ({"problem": Q, "solution": A}, "qa"),
+        ({"prompt": Q, "generation": A}, "qa"),
+        ({"message_1": Q, "message_2": A}, "qa"),
+        ({"INSTRUCTION": Q, "RESPONSE": A, "METADATA": "{}"}, "alpaca"),
+        ({"prompt": Q, "completion": A, "label": True}, "prompt_completion"),
+        ({"prompt": Q, "chosen": A, "rejected": "No."}, "preference"),
         (
             {"messages": [{"role": "user", "content": Q}, {"role": "assistant", "content": A}]},
             "messages",
@@ -152,7 +159,8 @@ def test_an_empty_system_turn_is_none() -> None:
 def test_every_example_in_a_hint_is_a_row_of_its_format() -> None:
     for row_format in FORMATS.values():
         fields = json.loads(row_format.example)
-        assert _parse(fields)[1] == row_format.name
+        forced = {"data_format": row_format.name} if row_format.by_name else {}
+        assert _parse(fields, **forced)[1] == row_format.name
 
 
 def test_a_forced_format_is_obeyed() -> None:
@@ -208,12 +216,12 @@ def test_rows_that_only_lack_a_text_are_told_from_rows_that_are_wrong(
 @pytest.mark.parametrize(
     ("turn", "said"),
     [
-        ({"role": "assistant", "content": A, "weight": 0}, "weights of turns"),
         ({"role": "assistant", "content": A, "reasoning_content": "hm"}, "<think>"),
         ({"role": "assistant", "content": None}, "found null"),
         ({"role": "assistant", "content": 7}, "a number (7)"),
         ({"role": "assistant", "content": ["x"]}, "expected a text part"),
-        ({"role": "function_call", "content": "x"}, "tool calls"),
+        ({"role": "assistant", "content": A, "train_detail": []}, "whole turn"),
+        ({"role": "assistant", "content": [{"type": "image_url"}]}, "a part of type 'image_url'"),
     ],
 )
 def test_what_a_turn_cannot_say_here_is_an_error(turn: dict[str, object], said: str) -> None:
@@ -225,9 +233,232 @@ def test_a_broken_history_is_a_fault(history: object) -> None:
     assert "history" in _bad({"instruction": Q, "output": A, "history": history}).reason
 
 
-def test_a_row_of_tools_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"question": Q, "answer": A, "category": "x"}, "qa"),
+        ({"question": Q, "answer": A, "text": "x"}, "qa"),
+        ({"question": Q, "answer": A, "choices": [A]}, "multiple_choice"),
+        ({"question": Q, "answer": A, "context": "x"}, "context_qa"),
+        ({"question": Q, "answer": A, "article": "x", "summary": "y"}, "context_qa"),
+        ({"article": Q, "summary": A, "text": "x"}, "summary"),
+        ({"instruction": Q, "context": "x", "response": A}, "alpaca"),
+        ({"instruction": Q, "output": A, "reflection": "x"}, "alpaca"),
+        ({"instruction": Q, "output": A, "reflection": "x", "corrected": "y"}, "reflection"),
+        ({"prompt": Q, "completion": A, "text": "x"}, "prompt_completion"),
+        ({"prompt": Q, "chosen": A, "rejected": "x", "completion": "y"}, "preference"),
+        ({"text": "x", "segments": [{"start": 0.0, "end": 1.5}]}, "text"),
+        ({"text": "x", "chosen": A}, "text"),
+        ({"text": "x", "article": "y"}, "text"),
+    ],
+)
+def test_rows_that_could_be_of_two_formats_have_the_one_that_says_more(
+    fields: dict[str, object], name: str
+) -> None:
+    assert _parse(fields)[1] == name
+
+
+def test_a_row_that_lacks_a_field_is_told_of_the_format_that_lacks_least() -> None:
+    assert _bad({"question": Q}).reason == "answer: expected text, found no such field"
+    assert _bad({"rejected": A, "prompt": Q}).problems[0].path == "chosen"
+    assert _parse({"chosen": A, "prompt": Q})[1] == "preference"
+    assert _bad({"question": Q, "choices": ["a"]}).problems[0].path == "solution"
+    assert _bad({"article": "x"}).problems[0].path == "summary"
+
+
+def test_every_name_that_another_tool_uses_leads_to_a_format() -> None:
+    assert not FORMAT_ALIASES.keys() & FORMATS.keys()
+    for alias, name in FORMAT_ALIASES.items():
+        assert name in FORMATS
+        assert DATA_FORMAT.apply(ScalarNode(alias), "dataset.format") == (("dataset.format", name),)
+
+
+WHOLE = [{"role": "user", "content": Q}, {"role": "assistant", "content": A}]
+REJECTED = [{"role": "user", "content": Q}, {"role": "assistant", "content": "No."}]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"prompt": Q, "chosen": A, "rejected": "No."},
+        {"question": Q, "chosen": A, "rejected": None},
+        {"instruction": Q, "input": "", "chosen": A, "rejected": "No."},
+        {"instruction": Q, "chosen_response": A, "rejected_response": "No."},
+        {"prompt": WHOLE[:1], "chosen": WHOLE[1:], "rejected": REJECTED[1:]},
+        {"prompt": Q, "chosen": WHOLE, "rejected": REJECTED},
+        {"chosen": WHOLE, "rejected": REJECTED},
+        {
+            "conversations": [{"from": "human", "value": Q}],
+            "chosen": {"from": "gpt", "value": A},
+            "rejected": {"from": "gpt", "value": "No."},
+        },
+    ],
+)
+def test_of_two_answers_the_chosen_one_is_trained(fields: dict[str, object]) -> None:
+    assert _turns(fields) == ASKED
+    assert _parse(fields)[1] == "preference"
+
+
+def test_the_system_prompt_of_a_preference_row_comes_first() -> None:
+    fields = {"system": "Be kind.", "question": Q, "chosen": A, "rejected": "No."}
+    assert _turns(fields) == [("system", "Be kind."), *ASKED]
+    assert _turns({"system": "Be kind.", "chosen": WHOLE, "rejected": WHOLE})[0][0] == "system"
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"chosen": A, "rejected": "No."}, "prompt: expected text, found no such field"),
+        ({"prompt": Q, "chosen": "", "rejected": "No."}, "chosen: is empty"),
+        ({"prompt": "Who?", "chosen": WHOLE, "rejected": WHOLE}, "the prompt of the row"),
+        ({"prompt": Q, "chosen": WHOLE[:1], "rejected": WHOLE}, "no turn of the assistant"),
+        ({"prompt": Q, "chosen": 5, "rejected": 6}, "a number (5)"),
+    ],
+)
+def test_a_preference_row_without_a_prompt_or_an_answer_is_a_fault(
+    fields: dict[str, object], said: str
+) -> None:
+    assert said in _bad(fields).reason
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"prompt": Q, "completion": A},
+        {"messages": WHOLE},
+        {"conversations": [{"from": "human", "value": Q}, {"from": "gpt", "value": A}]},
+        {"instruction": Q, "output": A},
+    ],
+)
+def test_an_answer_that_is_marked_as_undesirable_is_not_trained(fields: dict[str, object]) -> None:
+    bad = _bad({**fields, "label": False})
+    assert bad.reason == "label: marked as undesirable: not trained"
+    assert not bad.empty
+    assert _turns({**fields, "label": True}) == ASKED
+
+
+def test_a_first_answer_its_reflection_and_the_correction_are_turns() -> None:
+    fields = {"instruction": Q, "output": "So.", "reflection": "Too short.", "corrected": A}
+    assert _turns(fields) == [
+        ("user", Q),
+        ("assistant", "So."),
+        ("user", "Too short."),
+        ("assistant", A),
+    ]
+
+
+def test_choices_are_listed_below_the_question() -> None:
+    fields = {"question": Q, "choices": ["a", "b"], "explanation": "It is b."}
+    conversation, _ = _parse(fields)
+    assert [m.content for m in conversation.messages] == [f"{Q}\n\n- a\n- b", "It is b."]
+    assert conversation.messages[0].input == "- a\n- b"
+    assert _turns({**fields, "solution": "b"})[1] == ("assistant", "b")
+
+
+@pytest.mark.parametrize("choices", ["a, b", [], [1, 2], [""], None])
+def test_broken_choices_are_a_fault(choices: object) -> None:
+    assert "choices" in _bad({"question": Q, "choices": choices, "solution": "b"}).reason
+
+
+def test_an_article_stands_before_the_question_about_it() -> None:
+    conversation, _ = _parse({"article": "Rain.", "question": Q, "answer": A})
+    assert conversation.messages[0].content == f"Rain.\n\n{Q}"
+    assert (conversation.messages[0].instruction, conversation.messages[0].input) == (Q, "Rain.")
+    assert _turns({"context": " ", "question": Q, "answer": A}) == ASKED
+
+
+def test_a_summary_is_asked_for() -> None:
+    turns = _turns({"article": "Rain all day.", "summary": "Wet."})
+    assert turns[0][1].endswith("\n\nRain all day.")
+    assert turns[0][1].startswith("Summarize")
+    assert turns[1] == ("assistant", "Wet.")
+
+
+def test_jeopardy_is_read_only_where_it_is_named() -> None:
+    fields = {"question": "It barks.", "category": "Animals", "answer": "a dog"}
+    assert _turns(fields) == [("user", "It barks."), ("assistant", "a dog")]
+    assert _turns(fields, data_format="jeopardy") == [
+        ("user", "It barks.\n\nAnimals"),
+        ("assistant", "what is a dog"),
+    ]
+
+
+def test_pieces_of_text_stay_as_they_are() -> None:
+    pieces = [{"label": False, "text": "<s>Q: x\n"}, {"label": True, "text": "A: y</s>"}]
+    conversation, name = _parse({"segments": pieces})
+    assert name == "input_output"
+    assert conversation.segments == (Segment("<s>Q: x\n", False), Segment("A: y</s>", True))
+    assert not conversation.messages
+
+
+@pytest.mark.parametrize(
+    ("segments", "said"),
+    [
+        ("x", "expected a list of pieces"),
+        (["x"], "segments[0]: expected an object"),
+        ([{"label": 1, "text": "x"}], "segments[0].label: expected true or false"),
+        ([{"label": True}], "segments[0].text: expected text, found null"),
+        ([{"label": False, "text": "x"}, {"label": True, "text": " "}], "nothing to learn"),
+        ([], "nothing to learn"),
+    ],
+)
+def test_broken_pieces_of_text_are_faults(segments: object, said: str) -> None:
+    assert said in _bad({"segments": segments}).reason
+
+
+def test_fields_of_turns_and_names_of_roles_are_mapped() -> None:
     fields = {
-        "tools": [{"name": "add"}],
-        "messages": [{"role": "user", "content": Q}, {"role": "assistant", "content": A}],
+        "dialog": [
+            {"speaker": "Doctor", "words": "x", "role": "user"},
+            {"speaker": "Patient", "words": Q},
+            {"speaker": "doctor", "words": A},
+        ]
     }
-    assert "tool calls" in _bad(fields).reason
+    columns = {"messages": "dialog", "role": "speaker", "content": "words"}
+    roles = {"user": "Patient", "assistant": "Doctor"}
+    assert _turns(fields, columns=columns, roles=roles) == [("assistant", "x"), *ASKED]
+
+
+def test_names_that_are_not_mapped_keep_their_meaning() -> None:
+    fields = {"messages": [{"role": "Frage", "content": Q}, {"role": "assistant", "content": A}]}
+    assert _turns(fields, roles={"user": "Frage"}) == ASKED
+
+
+def test_a_turn_without_a_role_says_what_it_has() -> None:
+    bad = _bad({"messages": [{"speaker": "x", "words": Q}]})
+    assert "messages[0].role: no such field; the turn has speaker, words" in bad.reason
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"columns": {"rolle": "x"}}, "did you mean `role`?"),
+        ({"roles": {"asistant": "x"}}, "did you mean `assistant`?"),
+        ({"roles": {"user": "a", "assistant": "A "}}, '"a" is the name of user and assistant'),
+        ({"roles": {"user": "a"}, "data_format": "qa"}, "has no effect"),
+        ({"columns": {"role": "a"}, "data_format": "qa"}, "unknown field"),
+    ],
+)
+def test_a_mapping_that_cannot_take_effect_is_refused(spec: dict[str, object], said: str) -> None:
+    with pytest.raises(DataError) as caught:
+        RowSpec(**spec)  # type: ignore[arg-type]
+    assert said in caught.value.render()
+
+
+def test_all_names_that_cannot_be_mapped_are_named_at_once() -> None:
+    with pytest.raises(DataError) as caught:
+        RowSpec(columns={"questoin": "x"}, roles={"usr": "y"})
+    assert [p.path for p in caught.value.problems] == [
+        "dataset.columns.questoin",
+        "dataset.roles.usr",
+    ]
+
+
+@pytest.mark.parametrize("name", ["images", "videos", "audios"])
+def test_a_row_that_needs_more_than_text_is_refused_by_name(name: str) -> None:
+    assert _bad({"messages": WHOLE, name: ["a.png"]}).problems[0].path == name
+    assert _turns({"messages": WHOLE, name: []}) == ASKED
+
+
+def test_the_system_prompt_of_a_messages_row_comes_first() -> None:
+    assert _turns({"messages": WHOLE, "system": "Be kind."}) == [("system", "Be kind."), *ASKED]

@@ -1,20 +1,39 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from llamafarm.data.rows import Message
+from llamafarm.data.prompt_format import DEFAULT_PROMPT_FORMAT, chat_template_from_format
+from llamafarm.data.rows import Message, ToolCall
+from llamafarm.data.template_messages import CallSpelling
 from llamafarm.data.templates import TRAINING_DATE, ChatTemplate
 from llamafarm.errors import DataError
 
-from .chat_families import FAMILIES, MULTI, SINGLE
+from .chat_families import (
+    FAMILIES,
+    MULTI,
+    REAL_FAMILIES,
+    SINGLE,
+    TOOLS,
+    RealFamily,
+    family_tokenizer,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 BY_NAME = {family.name: family for family in FAMILIES}
+CALL = ToolCall("get_weather", {"city": "Rome"}, "c1")
+TURNS = (
+    Message("user", "Warm in Rome?"),
+    Message("assistant", "", tool_calls=(CALL,)),
+    Message("tool", "12", name="get_weather"),
+    Message("assistant", "No."),
+)
 ECHO = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
 
 
@@ -118,3 +137,94 @@ def test_a_template_that_writes_the_date_can_be_told_one() -> None:
     today = f"{datetime.datetime.now():%Y}"
     assert today in _template(text).render(SINGLE)
     assert not _template(ECHO).writes_date
+
+
+@pytest.mark.parametrize("family", [f for f in REAL_FAMILIES if f.calls], ids=lambda f: f.name)
+def test_tools_and_calls_are_written_as_transformers_itself_writes_them(
+    family: RealFamily, smollm2_tokenizer_dir: Path
+) -> None:
+    tokenizer = family_tokenizer(family, smollm2_tokenizer_dir)
+    template = ChatTemplate.for_tokenizer(family.template, tokenizer)
+    spelling = template.call_spelling
+    assert spelling is not None and not spelling.flat and not spelling.text_arguments
+    function = {"name": CALL.name, "arguments": dict(CALL.arguments)}
+    calling = {
+        "role": "assistant",
+        "content": "" if spelling.blank_content else None,
+        "tool_calls": [{"id": "c1", "type": "function", "function": function}],
+    }
+    found = {"role": "tool", "content": "12", "name": "get_weather", "tool_call_id": "c1"}
+    chat = [
+        {"role": "user", "content": "Warm in Rome?"},
+        calling,
+        found,
+        {"role": "assistant", "content": "No."},
+    ]
+    for turns, prompt in ((4, False), (3, True), (2, False), (1, True)):
+        theirs = tokenizer.apply_chat_template(
+            chat[:turns],
+            tools=list(TOOLS),
+            chat_template=family.template,
+            tokenize=False,
+            add_generation_prompt=prompt,
+        )
+        ours = template.render(TURNS[:turns], tools=TOOLS, add_generation_prompt=prompt)
+        assert ours == theirs
+
+
+CALLS = "{% for c in m.tool_calls %}[CALL]{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("written", "spelling"),
+    [
+        ("{{ c.function.name }}{{ c.function.arguments | tojson }}", CallSpelling()),
+        ("{{ c.function.name + c.function.arguments }}", CallSpelling(text_arguments=True)),
+        ("{{ c.name }}{{ c.arguments | tojson }}", CallSpelling(flat=True)),
+        (
+            "{% if c.id is not defined or c.id | length != 9 %}{{ raise_exception('id!') }}"
+            "{% endif %}{{ c.function | tojson }}",
+            CallSpelling(short_ids=True),
+        ),
+        ("{{ m.content | trim }}{{ c.function | tojson }}", CallSpelling(blank_content=True)),
+    ],
+)
+def test_the_spelling_that_a_template_needs_is_found(written: str, spelling: CallSpelling) -> None:
+    said = "{% if m.tool_calls %}" + CALLS + "{% else %}{{ m.content }}{% endif %}"
+    text = "{% for m in messages %}" + said.replace("[CALL]", written) + "\n{% endfor %}"
+    template = _template(text)
+    assert template.call_spelling == spelling
+    rendered = template.render(TURNS)
+    assert "get_weather" in rendered and "Rome" in rendered and "None" not in rendered
+
+
+@pytest.mark.parametrize(
+    ("messages", "tools", "said"),
+    [
+        (TURNS, (), "tool calls"),
+        (SINGLE, TOOLS, "the descriptions of tools"),
+        ((TURNS[0], *TURNS[2:]), (), "the answers of tools"),
+    ],
+)
+def test_a_template_without_a_place_for_tools_says_so(
+    messages: Sequence[Message], tools: Sequence[Mapping[str, object]], said: str
+) -> None:
+    text = chat_template_from_format(DEFAULT_PROMPT_FORMAT, write_bos=False)
+    template = ChatTemplate(text, {"eos_token": "</s>"})
+    with pytest.raises(DataError) as caught:
+        template.render(messages, tools=tools)
+    assert f"the model's chat template has no place for {said}" in caught.value.render()
+    assert "prompt_template.format" in caught.value.hint
+
+
+def test_a_template_that_writes_what_tools_say_takes_them_without_calls() -> None:
+    assert _template(ECHO).render((TURNS[0], *TURNS[2:])) == (
+        "user: Warm in Rome?\ntool: 12\nassistant: No.\n"
+    )
+    assert _template(ECHO).call_spelling is None
+
+
+def test_rendering_leaves_nothing_behind_for_the_next_row() -> None:
+    text = "{% set seen = seen | default(0) + 1 %}{{ seen }}{{ tools }}"
+    template = _template(text)
+    assert [template.render(SINGLE) for _ in range(2)] == ["1None", "1None"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,16 @@ from llamafarm.errors import DataError, LlamafarmError
 from tests.data.rows_on_disk import request_for
 
 from .malformed.collections import BOM_INDEX, CASES, CONFIG, GOOD, INDEX, ROWS, CollectionCase
+from .malformed.mutate import mutated
 
 BY_NAME = {case.name: case for case in CASES}
 # Cases that are not yet told as they should be, each with what a user sees today.
 KNOWN: Mapping[str, str] = {}
 MUTANTS = 1000
 TYPED = "datasets:\n  - path: a.jsonl\n    type: context_qa\n    ds_type: json\nval_set_size: 0.2\n"
-ENTRY = b'{"qa": {"file_name": "a.jsonl", "formatting": "alpaca", "columns": {"prompt": "question"}}}'
+ENTRY = (
+    b'{"qa": {"file_name": "a.jsonl", "formatting": "alpaca", "columns": {"prompt": "question"}}}'
+)
 
 
 def _known(name: str) -> Any:
@@ -59,7 +62,6 @@ def test_what_names_no_data_is_refused_by_name(name: str, tmp_path: Path) -> Non
     text = caught.value.render()
     assert [words for words in case.refused if words not in text] == []
     assert caught.value.exit_code == 2
-    assert all(line.isprintable() for line in text.splitlines())
 
 
 @pytest.mark.parametrize(
@@ -128,5 +130,5 @@ def test_a_changed_byte_is_refused_or_read_and_nothing_else(
             assert file in refusal.render()
             refused += 1
         else:
-            assert found is None or found.train == (tmp_path / "a.jsonl",)
+            assert found is None or set(found.train) == {tmp_path / "a.jsonl"}
     assert 0.3 * MUTANTS < refused < MUTANTS

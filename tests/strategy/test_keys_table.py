@@ -227,10 +227,25 @@ BESIDE: list[tuple[dict[str, Any], str, object]] = [
     ({"dataset": {"eval_file": "e.jsonl"}}, "dataset.eval_file", "e.jsonl"),
     ({"dataset": {"test_file": "x.jsonl"}}, "dataset.test_file", "x.jsonl"),
     ({"dataset": {"eval_split": 0.15}}, "dataset.eval_split", 0.15),
+    ({"dataset": {"eval_split": "auto"}}, "dataset.eval_split", "auto"),
     ({"dataset": {"eval_percent": 15}}, "dataset.eval_split", 0.15),
+    ({"dataset": {"eval_percent": "15%"}}, "dataset.eval_split", 0.15),
+    ({"dataset": {"eval_percent": 0.1}}, "dataset.eval_split", 0.1),
+    ({"dataset": {"eval_percent": "auto"}}, "dataset.eval_split", "auto"),
+    ({"dataset": {"eval_percent": "robust"}}, "dataset.eval_split", 0.15),
+    ({"dataset": {"eval_percent": "research"}}, "dataset.eval_split", 0.2),
+    ({"dataset": {"eval_rows": 200}}, "dataset.eval_rows", 200),
+    ({"dataset": {"stable_split": True}}, "dataset.stable_split", True),
+    ({"dataset": {"allow_leakage": True}}, "dataset.allow_leakage", True),
+    ({"dataset": {"mix": {"b.jsonl": 0.5}}}, "dataset.mix", {"b.jsonl": 0.5}),
+    ({"dataset": {"roles": {"user": "guest"}}}, "dataset.roles", {"user": "guest"}),
+    ({"dataset": {"mask_history": True}}, "dataset.mask_history", True),
     ({"dataset": {"shuffle": "no"}}, "dataset.shuffle", False),
     ({"dataset": {"seed": 3}}, "training_args.seed", 3),
     ({"dataset": {"format": "sharegpt"}}, "dataset.format", "sharegpt"),
+    ({"dataset": {"format": "input_output"}}, "dataset.format", "input_output"),
+    ({"dataset": {"format": "template_free"}}, "dataset.format", "input_output"),
+    ({"dataset": {"format": "chat_template"}}, "dataset.format", "messages"),
     ({"dataset": {"columns": {"answer": "a"}}}, "dataset.columns.answer", "a"),
     ({"dataset": {"group_by": "id"}}, "dataset.group_by", "id"),
     ({"dataset": {"stratify_by": "topic"}}, "dataset.stratify_by", "topic"),
@@ -539,8 +554,10 @@ def test_a_hub_token_is_never_repeated(tmp_path: Path) -> None:
 def sample(key: Key) -> object:
     """A value that this row takes, other than the field's default where there is a choice."""
     schema = dict(key.conversion.schema) if key.conversion and key.conversion.schema else None
-    spec = field_specs().get(key.target)
+    spec = field_specs().get(key.target.removesuffix(".*"))
     schema = schema or (dict(spec.schema) if spec else {})
+    if key.target.endswith(".*") and isinstance(inner := schema.get("additionalProperties"), dict):
+        schema = inner
     while "anyOf" in schema:
         schema = dict(schema["anyOf"][0])
     if "enum" in schema:

@@ -1,10 +1,10 @@
 """Tokenised rows on disk, named by everything that decides them; made once, memory-mapped ever
 after.
 
-An entry is a directory: SIDE-NNNNN.arrow files and manifest.json, which holds sizes, SHA-256 and the
-data report. A damaged entry is noticed and made again, so nothing here needs to be repaired by hand:
-deleting it is always safe. While an entry is made, its finished parts stand beside it, so that work
-that was cut off goes on where it was.
+An entry is a directory: SIDE-NNNNN.arrow files and manifest.json, which holds sizes, SHA-256 and
+the data report. A damaged entry is noticed and made again, so nothing here needs to be repaired by
+hand: deleting it is always safe. While an entry is made, its finished parts stand beside it, so
+that work that was cut off goes on where it was.
 """
 
 from __future__ import annotations

@@ -23,7 +23,6 @@ from llamafarm.data.scan import SIDES, FilePlan, Pipeline, Scan, scan
 from llamafarm.data.split import Split, SplitRequest, SplitSize, read_eval_percent, split_rows
 from llamafarm.data.summary import format_name
 from llamafarm.data.survey import (
-    Rows,
     Survey,
     Surveyor,
     first_of_each,

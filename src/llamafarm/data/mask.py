@@ -161,10 +161,11 @@ def answer_mask(
 ) -> TokenMask:
     """Map answers from characters to tokens.
 
-    ends: int [tokens], characters that each token and those before it cover; is_special: whether the token at
-    this position is a special one. A token belongs to the character that it ends with. An answer
-    ends with the first special token after which the template writes only special tokens and white
-    space, and those that follow it at once; without one it keeps all its tokens.
+    ends: int [tokens], characters that each token and those before it cover; is_special: whether
+    the token at this position is a special one. A token belongs to the character that it ends
+    with. An answer ends with the first special token after which the template writes only special
+    tokens and white space, and with those that follow it at once; without one it keeps all its
+    tokens.
     """
     trained = np.zeros(len(ends), dtype=np.bool_)
     end_trained = 0

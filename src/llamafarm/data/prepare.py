@@ -1,4 +1,4 @@
-"""The one way from data files to token rows: read, clean, split, look for leaks, tokenise, report."""
+"""The one way from data files to token rows: read, clean, split, find leaks, tokenise, report."""
 
 from __future__ import annotations
 

@@ -30,9 +30,9 @@ def chat_template_from_format(text: str, *, write_bos: bool) -> str:
     """The Jinja chat template that a prompt format stands for.
 
     A paragraph about {input} or {system} alone is left out of turns that have none. The end-of-text
-    token follows {output}. write_bos: begin with the start token, for tokenizers that add one to
-    plain text. Raises StrategyError when {instruction} or {output} is missing, or {output} is not
-    the last of them.
+    token follows {output}. Tools have no place in it. write_bos: begin with the start token, for
+    tokenizers that add one to plain text. Raises StrategyError when {instruction} or {output} is
+    missing, or {output} is not the last of them.
     """
     _check(text)
     asked, _, tail = text.partition("{output}")
@@ -50,7 +50,7 @@ def chat_template_from_format(text: str, *, write_bos: bool) -> str:
         + "{% if message['role'] == 'system' %}{% set ns.system = message['content'] %}"
         + "{% elif message['role'] == 'user' %}"
         + f"{system}{user}{{% set ns.system = '' %}}"
-        + "{% else %}{{ message['content'] + "
+        + "{% elif message['role'] == 'assistant' %}{{ message['content'] + "
         + end
         + " + eos_token }}{% if not loop.last %}{{ '\\n\\n' }}{% endif %}{% endif %}{% endfor %}"
     )

@@ -52,9 +52,10 @@ class DataRequest:
     cache entry.
 
     eval_location None: eval_fraction of the training rows is split off (0 < eval_fraction < 1), or
-    exactly eval_rows of them; eval_auto: the share follows from the number of rows. stable_split: by content hash. mask_history: only the last answer of a conversation is trained.
-    max_length: hard limit in tokens; chat_template: Jinja text, used for every conversation.
-    eval_wanted False: no evaluation set at all (eval_strategy "no").
+    exactly eval_rows of them; eval_auto: the share follows from the number of rows; stable_split:
+    by content. max_length: hard limit in tokens; chat_template: Jinja text, used for every
+    conversation; mask_history: only the last answer of a conversation is trained. eval_wanted
+    False: no evaluation set at all (eval_strategy "no").
     """
 
     train_location: TrainLocation

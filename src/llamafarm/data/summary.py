@@ -36,7 +36,7 @@ def length_summary(rows: TokenRows) -> LengthSummary:
 
 
 def _histogram(lengths: npt.NDArray[np.int64]) -> tuple[tuple[int, int], ...]:
-    """Rows by powers of two of their length, from the bin of the shortest to that of the longest."""
+    """Rows by powers of two of their length, from the shortest to the longest."""
     bins = np.ceil(np.log2(np.maximum(lengths, 1))).astype(np.int64)
     counts = np.bincount(bins)
     first = int(bins.min())

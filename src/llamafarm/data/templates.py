@@ -213,7 +213,7 @@ def _compile(text: str) -> Any:
 
 
 def _render_faults() -> tuple[type[Exception], ...]:
-    """Jinja's own errors, and what else templates raise: they run expressions on their arguments."""
+    """Jinja's own errors, and others: templates run expressions on their arguments."""
     import jinja2
 
     return (

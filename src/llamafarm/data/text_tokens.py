@@ -88,7 +88,7 @@ class TextTokenizer:
         if b"".join(map(self._pieces.__getitem__, ids)) != raw:
             return None
         array = np.array(ids, dtype=np.int32)
-        ends = self._pieces.lengths[array].cumsum()
+        ends = self._pieces.lengths.take(array).cumsum()
         return TextTokens(ids, array, ends if len(raw) == len(text) else _characters(raw, ends))
 
     def _with_offsets(self, texts: Sequence[str]) -> list[TextTokens]:

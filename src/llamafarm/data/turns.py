@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from llamafarm.data.rows import Conversation
+from llamafarm.data.rows import Conversation, Message
 
 
 def only_last_answer(conversation: Conversation) -> Conversation:
@@ -19,3 +20,14 @@ def only_last_answer(conversation: Conversation) -> Conversation:
         return conversation
     kept = (replace(m, trained=False) if i in earlier else m for i, m in enumerate(messages))
     return replace(conversation, messages=tuple(kept))
+
+
+def last_answer(messages: Sequence[Message]) -> int | None:
+    """Index of the last trained turn of the assistant."""
+    answers = (i for i, m in enumerate(messages) if m.role == "assistant" and m.trained)
+    return max(answers, default=None)
+
+
+def asked_before(messages: Sequence[Message], answer: int | None) -> str:
+    """What the user said last before that turn; before the end where there is none."""
+    return next((m.content for m in reversed(messages[:answer]) if m.role == "user"), "")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from llamafarm.data.mask import AnswerSpan, answer_spans
 from llamafarm.data.report import DroppedRow, TruncatedRow
 from llamafarm.data.rows import Conversation, Message, RowRef
+from llamafarm.data.turns import asked_before, last_answer
 from llamafarm.errors import ModelError, RunError
 from llamafarm.models.gguf_file import GgufFile
 from llamafarm.models.llama_cpp import LlamaCpp
@@ -59,6 +60,9 @@ class EngineRowMaker:
 
         Raises RunError, with the row's place, where the template refuses the conversation.
         """
+        if conversation.segments or _has_tools(conversation):
+            what = "pieces of text" if conversation.segments else "tools"
+            return DroppedRow(conversation.source, f"rows with {what} are not asked of the engine")
         try:
             made = self._row(conversation) if conversation.messages else self._text(conversation)
         except RunError as fault:
@@ -75,13 +79,13 @@ class EngineRowMaker:
         text, spans = answer_spans(self._render, messages)
         scored = [self._answer(text, span) for span in spans]
         prompt_ids = scored[-1].token_ids[: scored[-1].start]
-        if messages[-1].role == "assistant" and not self._ends(text[: spans[-1].end]):
+        last = messages[-1]
+        if last.role == "assistant" and last.trained and not self._ends(text[: spans[-1].end]):
             scored[-1] = ScoredTokens(self._with_end(scored[-1].token_ids), scored[-1].start)
-        asked = [message.content for message in messages if message.role == "user"]
-        answered = [message.content for message in messages if message.role == "assistant"]
-        return EngineRow(
-            conversation.source, tuple(scored), prompt_ids, "".join(asked[-1:]), answered[-1]
-        )
+        answer = last_answer(messages)
+        reference = messages[answer].content if answer is not None else ""
+        prompt = asked_before(messages, answer)
+        return EngineRow(conversation.source, tuple(scored), prompt_ids, prompt, reference)
 
     def _render(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
         turns = [{"role": str(turn.role), "content": turn.content} for turn in messages]
@@ -131,6 +135,11 @@ class EngineRowMaker:
         cut = TruncatedRow(row.source, longest, lost)
         prompt_ids = row.prompt_ids if len(row.prompt_ids) < limit else ()
         return EngineRow(row.source, kept, prompt_ids, row.prompt, row.reference, cut)
+
+
+def _has_tools(conversation: Conversation) -> bool:
+    called = any(turn.tool_calls or turn.role == "tool" for turn in conversation.messages)
+    return bool(conversation.tools) or called
 
 
 def _count(part: ScoredTokens) -> int:

@@ -164,6 +164,13 @@ def test_an_input_of_which_nothing_is_left_says_why(tmp_path: Path) -> None:
     assert [problem.where[-7:] for problem in caught.value.problems] == ["a.txt:1", "a.txt:3"]
 
 
+def test_a_table_without_known_columns_says_what_a_row_looks_like(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="1 dropped") as caught:
+        prepare(write(tmp_path / "a.csv", "name,price\nTea,3\n"))
+    assert "name, price" in caught.value.problems[0].message
+    assert "question" in caught.value.hint
+
+
 def test_one_empty_file_among_others_is_a_notice(tmp_path: Path) -> None:
     report = prepare(write(tmp_path / "a.txt", ""), write(tmp_path / "b.md", FAQ))
     assert report.rows == 2

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llamafarm.data.documents.recognise import (
+    BARE_HEADING,
     DIVIDED,
     DIVIDED_DIALOGUE,
+    NO_EXCHANGE,
     OUTSIDE_TURN,
     UNANSWERED,
 )
@@ -109,6 +113,12 @@ def test_turns_outside_of_question_and_answer_are_left_out_and_counted() -> None
     assert read.changed() == {OUTSIDE_TURN: 1}
 
 
+def test_a_dialogue_without_an_exchange_is_dropped_by_name() -> None:
+    read = read_text("Assistant: Yes\nUser:\nAssistant: No\n")
+    assert read.rows == []
+    assert read.dropped() == {NO_EXCHANGE: ["x:1"]}
+
+
 def test_one_speaker_alone_is_no_dialogue() -> None:
     text = "Agent: 007\n\nUser: admin\nPassword: secret\n\nThat is all."
     assert read_text(text).texts() == [text]
@@ -158,6 +168,12 @@ def test_a_section_is_a_row_under_the_path_of_its_headings() -> None:
     assert [row.number for row in read.rows] == [1, 7, 11]
 
 
+def test_a_heading_without_text_is_named() -> None:
+    read = read_markdown("# One\n\n## Two\n\n## Three\n\nText.\n\n# Four\n")
+    assert read.pairs() == [("One > Three", "Text.")]
+    assert read.dropped() == {BARE_HEADING: ["x:3", "x:9"]}
+
+
 def test_a_heading_that_asks_stands_for_itself() -> None:
     read = read_markdown("# FAQ\n\n## How do I begin?\n\nAt the start.\n")
     assert read.pairs() == [("How do I begin?", "At the start.")]
@@ -203,3 +219,30 @@ def test_text_without_anything_becomes_passages() -> None:
     assert {row.kind for row in read.rows} == {"text"}
     assert len(read.rows) == 5
     assert all(len(text) <= 2_000 for text in read.texts())
+
+
+LINES = st.sampled_from(
+    [
+        *("", "", "Some words.", "- item", "    indented", "Is it so?", "---", "```", "x" * 70),
+        *("Q: Why?", "Q: Because", "A: So.", "B: no", "Answer:", "**Q2: What?**", "Q: a? A: b."),
+        *("User: hi", "Assistant: yes", "User:", "System: brief", "# Title", "### Q: How?"),
+        *("## User", "## Assistant", "| Question | Answer |", "|---|---|", "| a | |", "====="),
+    ]
+)
+
+
+@given(st.lists(LINES, max_size=30))
+def test_whatever_stands_in_a_document_its_rows_are_whole(lines: list[str]) -> None:
+    for read in (read_markdown, read_text):
+        for row in read("\n".join(lines)).rows:
+            assert bool(row.text.strip()) != bool(row.messages)
+            spoken = [message for message in row.messages if message.role != "system"]
+            assert all(message.content.strip() for message in row.messages)
+            assert [m.role for m in spoken] == ["user", "assistant"] * (len(spoken) // 2)
+
+
+@given(st.lists(LINES.filter(lambda line: not set(line) & set(":|#=") and line != "---")))
+def test_no_line_of_a_text_is_lost(lines: list[str]) -> None:
+    said = " ".join(read_text("\n".join(lines)).texts())
+    for word in ("Some words.", "- item", "indented", "Is it so?", "x" * 70):
+        assert said.count(word) == sum(word in line for line in lines)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llamafarm.data.documents.blocks import Block, Code, Heading, Line
@@ -156,7 +156,7 @@ class OpenDialogue:
         """What was said, from the first question to the last answer."""
         said = [Message(turn.role, text) for turn in self._turns if (text := turn.said.text())]
         system = [message for message in said if message.role == "system"][:1]
-        spoken = [message for message in said if message.role != "system"]
+        spoken = _merged([message for message in said if message.role != "system"])
         start = 1 if spoken and spoken[0].role == "assistant" else 0
         end = len(spoken) - (1 if spoken and spoken[-1].role == "user" else 0)
         kept = spoken[start:end]
@@ -175,11 +175,22 @@ class Dialogue:
     outside: int
 
 
+def _merged(spoken: Sequence[Message]) -> list[Message]:
+    """Two turns of one speaker follow each other where the one between them was empty."""
+    merged: list[Message] = []
+    for message in spoken:
+        if merged and merged[-1].role == message.role:
+            merged[-1] = Message(message.role, f"{merged[-1].content}\n\n{message.content}")
+        else:
+            merged.append(message)
+    return merged
+
+
 def _pieces(spoken: Sequence[Message], most: int) -> list[list[Message]]:
     """As many exchanges as fit into `most` characters, one after the other."""
     pieces: list[list[Message]] = []
     length = 0
-    for asked, answer in _exchanges(spoken):
+    for asked, answer in zip(spoken[::2], spoken[1::2], strict=True):
         chars = len(asked.content) + len(answer.content)
         if not pieces or length + chars > most:
             pieces.append([])
@@ -187,17 +198,6 @@ def _pieces(spoken: Sequence[Message], most: int) -> list[list[Message]]:
         pieces[-1] += [asked, answer]
         length += chars
     return pieces
-
-
-def _exchanges(spoken: Sequence[Message]) -> Iterator[tuple[Message, Message]]:
-    """Two turns of one speaker may follow each other where one between them was empty."""
-    merged: list[Message] = []
-    for message in spoken:
-        if merged and merged[-1].role == message.role:
-            merged[-1] = Message(message.role, f"{merged[-1].content}\n\n{message.content}")
-        else:
-            merged.append(message)
-    return zip(merged[::2], merged[1::2], strict=True)
 
 
 def _add(gathered: Gathered, part: Line | Code) -> None:

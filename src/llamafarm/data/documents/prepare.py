@@ -21,6 +21,7 @@ from llamafarm.data.documents.request import PrepareRequest
 from llamafarm.data.documents.row_files import UNUSABLE
 from llamafarm.data.documents.spool import RowOrigin, Spool
 from llamafarm.data.readers import display_name
+from llamafarm.data.records import ROW_HINT
 from llamafarm.errors import DataError, OutputError, Problem, UserError, count_of
 from llamafarm.files import append_stream, fsync_directory
 
@@ -205,8 +206,9 @@ class _Job:
         names = ", ".join(file.name for file in self._files[:_FILES_NAMED])
         more = len(self._files) - _FILES_NAMED
         names += f" and {more:,} more" if more > 0 else ""
+        hint = LOOKED_FOR if any(file.is_document for file in self._files) else ROW_HINT
         if not tallies:
-            raise DataError(f"nothing in {names} can be trained on", hint=LOOKED_FOR)
+            raise DataError(f"nothing in {names} can be trained on", hint=hint)
         dropped = sum(tally.count for tally in tallies)
         reasons = [
             Problem(f"{tally.what}: {place.detail}" if place.detail else tally.what, place.where)
@@ -216,7 +218,7 @@ class _Job:
         raise DataError(
             f"nothing in {names} can be trained on: {dropped:,} dropped",
             reasons[:_REASONS_NAMED],
-            hint=LOOKED_FOR,
+            hint=hint,
         )
 
     def report(self, notices: Sequence[str]) -> PrepareReport:

@@ -40,6 +40,8 @@ LOOKED_FOR = (
 )
 
 UNANSWERED = "question without an answer"
+NO_EXCHANGE = "dialogue without a question and its answer"
+BARE_HEADING = "heading without text under it"
 UNASKED = "answer without a question"
 OUTSIDE_TURN = "turns before the first question or after the last answer left out"
 DIVIDED_DIALOGUE = "long dialogues divided before a question"
@@ -66,6 +68,7 @@ class _Recogniser:
         self._most = most
         self._ledger = ledger
         self._path: tuple[Heading, ...] = ()
+        self._bare: Heading | None = None
         self._passages = self._new_passages()
         self._given = 0
         self._open: OpenPair | OpenDialogue | None = None
@@ -80,12 +83,14 @@ class _Recogniser:
     def finish(self) -> None:
         """The document ends."""
         self._close()
-        self._end_passages()
+        self._leave_sections(0)
 
     def feed(self, block: Block) -> None:
         """The next block."""
         if isinstance(self._open, OpenDialogue) and self._open.given_up:
             self._close()
+        if not isinstance(block, Heading | Divider):
+            self._bare = None
         match block:
             case Line():
                 self._line(block)
@@ -169,9 +174,7 @@ class _Recogniser:
             self._open.add(Line("#" * heading.level + " " + heading.text, heading.number, gap=1))
         else:
             self._close()
-            self._leave_sections(heading.level)
-            self._path = (*self._path, heading)
-            self._passages = self._new_passages()
+            self._enter_section(heading)
 
     def _labels_pair(self, kind: LabelKind | None) -> bool:
         if kind == "question":
@@ -224,9 +227,7 @@ class _Recogniser:
             case Code():
                 self._passages.add_whole(block.text, block.number)
             case Heading():
-                self._leave_sections(block.level)
-                self._path = (*self._path, block)
-                self._passages = self._new_passages()
+                self._enter_section(block)
             case _:
                 return
         self._give(self._passages.take())
@@ -246,7 +247,9 @@ class _Recogniser:
             return
         self._end_passages()
         said = dialogue.close()
-        if said.outside:
+        if not said.pieces:
+            self._ledger.dropped(NO_EXCHANGE, dialogue.number)
+        elif said.outside:
             self._ledger.changed(OUTSIDE_TURN, dialogue.number)
         for piece in said.pieces:
             self._ready.append(FoundRow(DIALOGUE, dialogue.number, piece))
@@ -260,9 +263,20 @@ class _Recogniser:
             why = UNANSWERED if question else UNASKED
             self._ledger.dropped(why, number, _shortened(question or answer))
 
+    def _enter_section(self, heading: Heading) -> None:
+        self._leave_sections(heading.level)
+        self._path = (*self._path, heading)
+        self._passages = self._new_passages()
+        self._bare = heading
+
     def _leave_sections(self, level: int) -> None:
         """End the sections of this level and below."""
         self._end_passages()
+        if self._bare is not None and self._bare.level >= level:
+            self._ledger.dropped(
+                BARE_HEADING, self._bare.number, _shortened(_path_text(self._path))
+            )
+        self._bare = None
         self._path = tuple(heading for heading in self._path if heading.level < level)
         self._passages = self._new_passages()
 
@@ -290,7 +304,11 @@ class _Recogniser:
 def _title(path: tuple[Heading, ...]) -> str:
     """The headings from the highest to the lowest; a question stands for itself."""
     lowest = path[-1].text
-    return lowest if lowest.endswith(("?", "？")) else " > ".join(h.text for h in path)
+    return lowest if lowest.endswith(("?", "？")) else _path_text(path)
+
+
+def _path_text(path: tuple[Heading, ...]) -> str:
+    return " > ".join(heading.text for heading in path)
 
 
 def _as_markdown(table: Table) -> str:
