@@ -104,7 +104,7 @@ def test_rows_that_give_the_evaluation_away_are_not_trained_on(
     with (leaking / "data_eval.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(question(2)) + "\n")
     text = refusal_of(line, "--base-model", str(model_dir), code=3)
-    assert f"{GIVEN_AWAY} 3 of 201 evaluation rows: 3 exact (at most 1% may be)" in text
+    assert f"{GIVEN_AWAY} 3 of 201 evaluation rows: 3 exact (at most 1 % may be)" in text
     assert re.search(r"data_eval\.jsonl:201 +says the same as data_train\.jsonl:3$", text, re.M)
     assert "--allow-leakage" in text
 
@@ -256,7 +256,7 @@ def test_personal_data_is_told_before_the_first_step(
     assert "jane.doe" not in text
 
 
-@pytest.mark.seed(281, 284, 291)
+@pytest.mark.seed(291)
 def test_the_next_command_takes_the_rows_that_inspect_has_made(
     model_dir: Path, tmp_path: Path
 ) -> None:

@@ -103,10 +103,15 @@ def test_a_line_that_cannot_be_read_says_what_is_expected(
     fake.assert_not_called()
 
 
-def test_the_report_looks_as_agreed_and_goes_to_stderr(llamafarm: Run, fake_api: Fake) -> None:
+NOTICES = """notice: raw: 1 file of other kinds not read: logo.png
+notice: empty.txt: nothing found in it
+"""
+
+
+def test_the_report_looks_as_agreed_and_notices_go_to_stderr(llamafarm: Run, fake_api: Fake) -> None:
     fake_api("prepare_data", REPORT)
     expected = (GOLDEN / "prepare.txt").read_text(encoding="utf-8")
-    assert llamafarm("prepare", "raw", "--output", "data.jsonl") == Done(0, "", expected)
+    assert llamafarm("prepare", "raw", "--output", "data.jsonl") == Done(0, expected, NOTICES)
 
 
 def test_twenty_places_are_shown_in_all_and_none_of_a_kind_is_left_out() -> None:
@@ -154,7 +159,7 @@ def test_the_script_prepares_as_the_command_does(
     monkeypatch.setattr("sys.argv", argv)
     assert run_function(script, "prepare_data.py", SCRIPT_EXAMPLE) == 0
     assert fake.call_args.args[0] == PrepareRequest((Path("raw_data.txt"),), Path("data.jsonl"))
-    assert "written" in capsys.readouterr().err
+    assert "written" in capsys.readouterr().out
 
 
 def test_the_script_has_every_flag_of_the_command() -> None:
@@ -170,7 +175,7 @@ def test_files_are_prepared_from_the_command_line(llamafarm: Run, tmp_path: Path
     raw, data = tmp_path / "raw.txt", tmp_path / "data.jsonl"
     raw.write_text("Q: What is it?\nA: A thing.\n", "utf-16")
     done = llamafarm("prepare", "--input", str(raw), "--output", str(data))
-    assert (done.code, done.out) == (0, "")
+    assert (done.code, done.err) == (0, "")
     assert json.loads(data.read_text("utf-8"))["output"] == "A thing."
     again = llamafarm("prepare", str(raw), "--output", str(data))
     assert again.code == 2

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from llamafarm.data.clean import content_key, fields_key, make_cleaner
-from llamafarm.data.rows import Conversation, Message, RowRef
+from llamafarm.data.clean import blank_text, content_key, fields_key, make_cleaner
+from llamafarm.data.rows import Conversation, Message, RowRef, Segment, ToolCall
 from llamafarm.errors import DataError
 
 SOURCE = RowRef("r.jsonl", 1)
@@ -57,3 +59,89 @@ def test_rows_that_say_something_else_have_another_key(other: Conversation) -> N
 def test_records_of_no_known_format_are_compared_by_all_their_fields() -> None:
     assert fields_key({"a": "x  y", "b": 1}) == fields_key({"b": 1, "a": "x y"})
     assert fields_key({"a": "x"}) != fields_key({"b": "x"})
+
+
+TOOL = {
+    "type": "function",
+    "function": {"name": "w[1]", "description": "Now[1].", "parameters": {"type": "x[1]"}},
+}
+CALL = ToolCall("w[1]", {"city": "Rome[1]", "days": [1, "two[2]"], "at": {"x": "y[3]"}}, "c[1]")
+CALLING = Message("assistant", "", tool_calls=(CALL,))
+FOUND = Message("tool", "30[1]", name="w[1]")
+CALLED = Conversation(SOURCE, (*_row("Warm?").messages[:1], CALLING, FOUND), tools=(TOOL,))
+PIECES = Conversation(SOURCE, segments=(Segment("Why?", False), Segment("Because.", True)))
+
+
+def _with_call(**changes: object) -> Conversation:
+    call = replace(CALL, **changes)  # type: ignore[arg-type]
+    messages = (CALLED.messages[0], replace(CALLING, tool_calls=(call,)), FOUND)
+    return replace(CALLED, messages=messages)
+
+
+def test_patterns_are_removed_from_arguments_and_descriptions_but_not_from_names() -> None:
+    cleaned = make_cleaner([r"\[\d+\]"]).clean(CALLED)
+    assert cleaned.messages[1].tool_calls[0].arguments == {
+        "city": "Rome",
+        "days": [1, "two"],
+        "at": {"x": "y"},
+    }
+    assert cleaned.messages[1].tool_calls[0].name == "w[1]"
+    assert cleaned.messages[2] == Message("tool", "30", name="w[1]")
+    (tool,) = cleaned.tools
+    assert tool["function"] == {
+        "name": "w[1]",
+        "description": "Now.",
+        "parameters": {"type": "x[1]"},
+    }
+    assert CALL.arguments["city"] == "Rome[1]"
+
+
+def test_patterns_are_removed_from_pieces_of_text() -> None:
+    cleaned = make_cleaner(["[?.]"]).clean(PIECES)
+    assert cleaned.segments == (Segment("Why", False), Segment("Because", True))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        _with_call(name="x"),
+        _with_call(arguments={"city": "Oslo"}),
+        replace(CALLED, tools=()),
+        replace(CALLED, messages=(*CALLED.messages[:2], replace(FOUND, name=""))),
+        replace(CALLED, messages=(CALLED.messages[0], Message("assistant", ""), FOUND)),
+        Conversation(SOURCE, segments=(Segment("Why?", True), Segment("Because.", True))),
+        Conversation(SOURCE, segments=(Segment("Why?Because.", True),)),
+        Conversation(SOURCE, text="Why?Because."),
+    ],
+)
+def test_other_calls_tools_or_pieces_say_something_else(other: Conversation) -> None:
+    assert content_key(other) not in (content_key(CALLED), content_key(PIECES))
+
+
+def test_ids_of_calls_the_order_of_arguments_and_what_is_trained_change_nothing_that_is_said() -> (
+    None
+):
+    turned = dict(reversed(CALL.arguments.items()))
+    assert content_key(_with_call(id="", arguments=turned)) == content_key(CALLED)
+    untrained = replace(_row("Why?"), messages=(*_row("Why?").messages[:1],))
+    answer = replace(_row("Why?").messages[1], trained=False)
+    untrained = replace(untrained, messages=(*untrained.messages, answer))
+    assert content_key(untrained) == content_key(_row("Why?"))
+
+
+@pytest.mark.parametrize(
+    ("conversation", "blank"),
+    [
+        (CALLED, ""),
+        (replace(CALLED, messages=(*CALLED.messages[:2], Message("tool", ""))), ""),
+        (_row("Why?", " "), "assistant"),
+        (_row(" "), "user"),
+        (PIECES, ""),
+        (Conversation(SOURCE, segments=(Segment("Why?", False), Segment(" ", True))), "segments"),
+        (Conversation(SOURCE, text=" "), "text"),
+    ],
+)
+def test_a_call_needs_no_words_but_a_trained_piece_of_text_does(
+    conversation: Conversation, blank: str
+) -> None:
+    assert blank_text(conversation) == blank

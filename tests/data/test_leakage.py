@@ -133,7 +133,8 @@ def test_the_gate_refuses_more_than_one_percent_and_names_rows() -> None:
     assert refused.value.exit_code == 3
     assert "2 of 100 evaluation rows" not in refused.value.summary  # contained rows are told apart
     assert "1 exact, 1 near, 4 contained" in refused.value.summary
-    (problem,) = refused.value.problems
+    problem, more = refused.value.problems
+    assert more.message == "and 1 more"
     assert problem.where == "eval.jsonl:3"
     assert "train.jsonl:17" in problem.message and "0.81" in problem.message
     assert "--allow-leakage" in refused.value.hint
@@ -162,7 +163,7 @@ def test_leaks_are_told_in_words() -> None:
         "eval.jsonl:3 says nearly the same as train.jsonl:17 (81%)"
     )
     (warning,) = leakage_warnings([REPORT])
-    assert "its loss will look better than it is" in warning
+    assert "the loss on them looks better than it is" in warning
 
 
 def test_the_share_counts_what_the_gate_counts() -> None:

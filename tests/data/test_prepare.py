@@ -81,7 +81,7 @@ def test_one_file_becomes_two_sides_in_its_order(prepared: Prepare, hundred: Pat
     report = data.report
     assert report.data_format == "qa"
     assert [(f.name, f.rows, f.role) for f in report.files] == [(str(hundred), 100, "train")]
-    assert report.split == "0.1 of 100 rows: 10 evaluation rows, drawn with seed 42"
+    assert report.split == "10 % of 100 rows: 10 evaluation rows, drawn with seed 42"
     assert report.eval is not None
     assert (report.train.rows, report.eval.rows) == (90, 10)
     assert report.train.total_tokens == int(data.train.lengths().sum())

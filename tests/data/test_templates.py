@@ -182,8 +182,7 @@ CALLS = "{% for c in m.tool_calls %}[CALL]{% endfor %}"
         ("{{ c.function.name + c.function.arguments }}", CallSpelling(text_arguments=True)),
         ("{{ c.name }}{{ c.arguments | tojson }}", CallSpelling(flat=True)),
         (
-            "{% if c.id is not defined or c.id | length != 9 %}{{ raise_exception('id!') }}"
-            "{% endif %}{{ c.function | tojson }}",
+            "{{ c.function | tojson if c.id | default('') | length == 9 else 1 / 0 }}",
             CallSpelling(short_ids=True),
         ),
         ("{{ m.content | trim }}{{ c.function | tojson }}", CallSpelling(blank_content=True)),

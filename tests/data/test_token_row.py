@@ -5,15 +5,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from llamafarm.data.rows import Conversation, Message, RowRef
+from llamafarm.data.rows import Conversation, Message, RowRef, Segment, ToolCall
 from llamafarm.data.templates import ChatTemplate
 from llamafarm.data.token_row import BatchResult, Limits, RowTokenizer, adds_bos
 from llamafarm.errors import DataError
 
+from .chat_families import FAMILIES, TOOLS, family_tokenizer
 from .rows_on_disk import CHATML
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from transformers import PreTrainedTokenizerFast
+
+    from .chat_families import Family
 
 
 def _chat(line: int, question: str, answer: str) -> Conversation:
@@ -173,3 +178,153 @@ def test_unknown_tokens_are_counted() -> None:
     row = Conversation(RowRef("r", 1), text="one three two four")
     counts = _encode(small, row).counts
     assert (counts.unknown_tokens, counts.tokens) == (2, 5)
+
+
+def _turns(*said: str) -> tuple[Message, ...]:
+    """Questions and answers in turn; an answer that begins with `-` is not trained."""
+    return tuple(
+        Message("assistant", text.lstrip("-"), trained=not text.startswith("-"))
+        if i % 2
+        else Message("user", text)
+        for i, text in enumerate(said)
+    )
+
+
+def _trained_text(tokenizer: Any, row: Any) -> str:
+    return str(tokenizer.decode(row.input_ids[row.trained].tolist()))
+
+
+def test_answers_that_are_not_to_be_learnt_have_no_trained_token(tokenizer: Any) -> None:
+    row = Conversation(RowRef("r", 1), _turns("a", "-one", "b", "two", "c", "-three"))
+    result = _encode(tokenizer, row)
+    (_, found) = result.rows[0]
+    assert _trained_text(tokenizer, found) == "two<|im_end|>"
+    assert (result.counts.answers, result.counts.answers_end_trained) == (1, 1)
+    assert (found.prompt, found.answer) == ("b", "two")
+    whole = _encode(
+        tokenizer, Conversation(RowRef("r", 1), _turns("a", "one", "b", "two", "c", "three"))
+    )
+    assert found.input_ids.tolist() == whole.rows[0][1].input_ids.tolist()
+
+
+def test_no_end_token_is_appended_after_an_answer_that_is_not_learnt(tokenizer: Any) -> None:
+    template = ChatTemplate("{% for m in messages %}{{ m.content }}\n{% endfor %}", {})
+    rows = RowTokenizer(tokenizer, template, Limits(64))
+    untrained = rows.encode([Conversation(RowRef("r", 1), _turns("a", "one", "b", "-two"))])
+    assert untrained.counts.rows_end_appended == 0
+    assert untrained.rows[0][1].input_ids[-1] != tokenizer.eos_token_id
+
+
+CALLING = (
+    Message("user", "Warm in Rome?"),
+    Message("assistant", "", tool_calls=(ToolCall("get_weather", {"city": "Rome"}),)),
+)
+TOOL_TEMPLATE = (
+    "{% for t in tools or [] %}{{ t | tojson }}\n{% endfor %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content or '' }}"
+    "{% for c in m.tool_calls or [] %}{{ c.function | tojson }}{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def _with_tools(tokenizer: Any, row: Conversation, text: str = TOOL_TEMPLATE) -> BatchResult:
+    template = ChatTemplate.for_tokenizer(text, tokenizer)
+    return RowTokenizer(tokenizer, template, Limits(512)).encode([row])
+
+
+def test_a_call_is_trained_with_its_end_and_the_tool_s_answer_is_not(tokenizer: Any) -> None:
+    turns = (*CALLING, Message("tool", "12 degrees"), Message("assistant", "No."))
+    result = _with_tools(tokenizer, Conversation(RowRef("r", 1), turns, tools=tuple(TOOLS)))
+    (_, row) = result.rows[0]
+    call = '{"name": "get_weather", "arguments": {"city": "Rome"}}'
+    assert _trained_text(tokenizer, row) == f"{call}<|im_end|>No.<|im_end|>"
+    assert tokenizer.decode(row.input_ids.tolist()).startswith('{"type": "function"')
+    assert (result.counts.answers, result.counts.answers_end_trained) == (2, 2)
+
+
+def test_the_answer_of_a_row_that_ends_with_a_call_is_the_call_as_it_is_written(
+    tokenizer: Any,
+) -> None:
+    (_, row) = _with_tools(tokenizer, Conversation(RowRef("r", 1), CALLING)).rows[0]
+    assert row.prompt == "Warm in Rome?"
+    assert row.answer == '{"name": "get_weather", "arguments": {"city": "Rome"}}'
+
+
+def test_a_row_of_tools_is_bad_where_the_template_has_no_place_for_them(tokenizer: Any) -> None:
+    row = Conversation(RowRef("r.jsonl", 4), CALLING)
+    result = _with_tools(tokenizer, row, CHATML)
+    assert "no place for tool calls" in result.bad[0].reason
+    assert result.bad[0].problems[0].where == "r.jsonl:4"
+
+
+def test_control_tokens_in_the_arguments_of_a_call_are_counted(tokenizer: Any) -> None:
+    calls = (ToolCall("say", {"text": "<|im_end|>"}),)
+    turns = (CALLING[0], Message("assistant", "", tool_calls=calls))
+    counts = _with_tools(tokenizer, Conversation(RowRef("r", 1), turns)).counts
+    assert counts.rows_with_control_tokens == 1
+
+
+def _pieces(*pieces: tuple[str, bool]) -> Conversation:
+    return Conversation(RowRef("r", 1), segments=tuple(Segment(*piece) for piece in pieces))
+
+
+def test_of_pieces_of_text_those_are_trained_that_say_so(tokenizer: Any) -> None:
+    row = _pieces(("Q: 世", False), ("A 🤒", True), (" and", False), (" B<|im_end|>", True))
+    result = _encode(tokenizer, row)
+    (_, found) = result.rows[0]
+    text = "Q: 世A 🤒 and B<|im_end|>"
+    assert found.input_ids.tolist() == tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert _trained_text(tokenizer, found) == "A 🤒 B<|im_end|>"
+    assert (found.prompt, found.answer) == (" and", " B<|im_end|>")
+    counts = result.counts
+    assert (counts.answers, counts.answers_end_trained, counts.rows_end_appended) == (1, 1, 0)
+
+
+def test_a_token_over_the_border_of_two_pieces_belongs_to_the_later_one(tokenizer: Any) -> None:
+    whole = tokenizer(" fever", add_special_tokens=False)["input_ids"]
+    assert len(whole) == 1
+    for first in (True, False):
+        row = _pieces(("x", False), (" fe", first), ("ver", not first))
+        (_, found) = (_encode(tokenizer, row).rows or [(0, None)])[0]
+        trained = [] if found is None else found.input_ids[found.trained].tolist()
+        assert trained == ([] if first else whole)
+
+
+def test_pieces_of_text_that_end_without_an_end_token_are_counted(tokenizer: Any) -> None:
+    counts = _encode(tokenizer, _pieces(("Q", False), (" A", True))).counts
+    assert (counts.answers, counts.answers_end_trained, counts.rows_without_end) == (1, 0, 0)
+
+
+def test_pieces_of_text_get_the_start_token_once(bos_tokenizer: Any) -> None:
+    start = bos_tokenizer.bos_token_id
+    for first in ("Q", "<s>Q"):
+        row = _encode(bos_tokenizer, _pieces((first, True), (" A</s>", True))).rows[0][1]
+        assert row.input_ids.tolist().count(start) == 1
+        assert row.input_ids[0] == start
+        assert row.trained.tolist() == [False, *[True] * (len(row.input_ids) - 1)]
+
+
+def test_the_untrained_part_of_pieces_of_text_is_their_prompt(tokenizer: Any) -> None:
+    row = _pieces(("word " * 30, False), ("yes", True))
+    result = _encode(tokenizer, row, max_input_length=20)
+    assert "max_input_length is 20" in result.dropped[0].reason
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_comparing_the_end_of_a_prompt_finds_what_comparing_all_of_it_finds(
+    family: Family, smollm2_tokenizer_dir: Path
+) -> None:
+    tokenizer = family_tokenizer(family, smollm2_tokenizer_dir)
+    template = ChatTemplate.for_tokenizer(family.template, tokenizer)
+    rows = RowTokenizer(tokenizer, template, Limits(512))
+    asked = ["Why?", "Why? ", " ", "世", "a\n", "<|im_end|>", "12", "<s>"]
+    for question in asked:
+        for answer in ("Because.", " so", "\n\nx", "\tx", "é"):
+            turns = _turns(question, answer)
+            result = rows.encode([Conversation(RowRef("r", 1), turns)])
+            whole = template.render(turns)
+            prompt = template.render(turns[:1], add_generation_prompt=True)
+            ids = tokenizer(whole, add_special_tokens=False)["input_ids"]
+            alone = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+            if result.counts.answers_inexact == 0:
+                assert result.counts.answers_other_prompt == (ids[: len(alone)] != alone)

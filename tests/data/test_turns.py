@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from llamafarm.data.rows import Conversation, Message, RowRef, Segment, ToolCall
-from llamafarm.data.turns import only_last_answer
+from llamafarm.data.turns import asked_before, is_learnt, last_answer, only_last_answer
 
 SOURCE = RowRef("r.jsonl", 1)
 CALL = Message("assistant", "", tool_calls=(ToolCall("clock", {}),))
@@ -44,3 +44,18 @@ def test_what_has_one_answer_or_none_stays_the_same() -> None:
         Conversation(SOURCE, segments=(Segment("a", True), Segment("b", True))),
     ):
         assert only_last_answer(conversation) == conversation
+
+
+def test_a_question_goes_with_the_last_learnt_answer() -> None:
+    assert last_answer(TURNS) == 5
+    assert last_answer((*TURNS[:5], replace(TURNS[5], trained=False))) == 3
+    assert last_answer(TURNS[:1]) is None
+    assert asked_before(TURNS, 5) == "What time is it?"
+    assert asked_before(TURNS, 1) == "Hi"
+    assert asked_before(TURNS, None) == "Thanks"
+    assert asked_before((), None) == ""
+
+
+def test_only_answers_that_are_to_be_trained_are_learnt() -> None:
+    assert [i for i, message in enumerate(TURNS) if is_learnt(message)] == [1, 3, 5]
+    assert not is_learnt(replace(CALL, trained=False))

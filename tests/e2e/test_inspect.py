@@ -37,7 +37,7 @@ def test_a_clean_file_is_described_and_passes(llamafarm: Run, tmp_path: Path) ->
     assert done.code == 0, done.err
     lines = [line.strip() for line in done.out.splitlines()]
     facts = dict(line.split("  ", 1) for line in lines if "  " in line)
-    assert facts["data"].strip() == "qa; 0.1 of 40 rows: 4 evaluation rows, drawn with seed 42"
+    assert facts["data"].strip() == "qa; 10 % of 40 rows: 4 evaluation rows, drawn with seed 42"
     assert facts["rows"].strip() == "40 read, 40 kept, 0 left out"
     assert facts["end token"].strip() == "trained after 40 of 40 answers"
     assert facts["leakage"].strip() == "none in 4 evaluation rows"
@@ -87,7 +87,7 @@ def test_setup_goes_on_where_leaks_are_allowed(llamafarm: Run, tmp_path: Path) -
     done = llamafarm("setup", "s.yaml", "--verify-only")
     assert done.code == 0, done.err
     assert "dataset.allow_leakage" in done.out
-    assert "its loss will look better than it is" in done.out + done.err
+    assert "the loss on them looks better than it is" in done.out + done.err
 
 
 def test_bad_rows_are_all_named(llamafarm: Run, tmp_path: Path) -> None:

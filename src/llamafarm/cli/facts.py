@@ -75,7 +75,9 @@ def _histogram(rows: LengthSummary) -> str:
 
 
 def _ledger(ledger: TokenLedger) -> list[tuple[str, str]]:
-    kept = f"{ledger.rows_in:,} read, {ledger.rows_kept:,} kept, {ledger.rows_dropped:,} left out"
+    repeated = ledger.rows_kept > ledger.rows_in - ledger.rows_dropped
+    kept = f"{ledger.rows_kept:,} {'written (weights repeat rows)' if repeated else 'kept'}"
+    kept = f"{ledger.rows_in:,} read, {kept}, {ledger.rows_dropped:,} left out"
     share = ledger.trained_tokens / ledger.tokens if ledger.tokens else 0.0
     tokens = f"{ledger.trained_tokens:,} of {ledger.tokens:,} tokens are trained ({share:.0%})"
     facts = [("rows", kept), ("tokens", tokens)]
@@ -108,8 +110,10 @@ def _left_out(report: DataReport) -> str:
 
 
 def _duplicates(counts: DuplicateCounts) -> str:
-    near = f"{counts.near:,} nearly repeat others (similarity {counts.similarity:g} and more)"
-    return f"{count_of(counts.exact, 'row')} repeat others, {near}"
+    if not counts.exact and not counts.near:
+        return "none"
+    near = f"{counts.near:,} nearly (similarity {counts.similarity:g} and more)"
+    return f"rows that repeat others: {counts.exact:,} exactly, {near}"
 
 
 def forecast_facts(forecast: Forecast) -> list[tuple[str, str]]:

@@ -20,7 +20,8 @@ class HouseCommand(TyperCommand):
         params: list[Any] = self.get_params(ctx)
         arguments = [p for p in params if p.param_type_name == "argument"]
         required = [_name_of(p) for p in (*arguments, *params) if p.required]
-        usage = " ".join([*dict.fromkeys(required), "[OPTIONS]"])
+        optional = [f"[{_name_of(p)}]" for p in arguments if not p.required]
+        usage = " ".join([*dict.fromkeys(required), *optional, "[OPTIONS]"])
         write_intro(formatter, ctx.command_path, usage, self.help or "")
         write_rows(formatter, "Arguments", [(_name_of(p), p.help or "") for p in arguments])
         write_rows(formatter, "Options", option_rows(params))

@@ -17,7 +17,7 @@ from llamafarm.cli.options import (
     allowed_leakage,
     overrides_of,
     read_flag,
-    whole_number,
+    row_count,
 )
 from llamafarm.cli.output import result, result_json, result_marked, say
 from llamafarm.errors import EXIT_GATE, EXIT_OK, count_of
@@ -36,7 +36,9 @@ def command(
     data: Annotated[
         str,
         typer.Argument(
-            metavar="DATA", help="A file of rows, or a directory of them.", show_default=False
+            metavar="DATA",
+            help="A file of rows, a directory, dataset_info.json#NAME, or an axolotl config.",
+            show_default=False,
         ),
     ],
     eval_dataset: Annotated[
@@ -87,7 +89,7 @@ def command(
     request = api.InspectRequest(
         overrides=overrides_of(
             [
-                FlagValue("--dataset", data, "dataset.path"),
+                FlagValue("DATA", data, "dataset.path"),
                 FlagValue("--eval-dataset", eval_dataset, "dataset.eval_file"),
                 FlagValue("--base-model", base_model, "base_model.id"),
                 allowed_leakage(allow_leakage),
@@ -95,7 +97,7 @@ def command(
             settings or (),
         ),
         skip_bad_rows=skip_bad_rows,
-        preview=read_flag("--preview", preview, whole_number),
+        preview=read_flag("--preview", preview, row_count),
     )
     with contextlib.closing(WorkProgress(sys.stderr)) as progress:
         found = api.inspect(request, sinks=(progress,))
@@ -133,5 +135,8 @@ def _print(found: Inspection) -> None:
     for warning in found.report.warnings:
         if warning not in shown:
             say(f"warning: {warning}", wrap=True)
+    for decision in found.decisions:
+        if decision.source in ("warning", "notice"):
+            say(f"{decision.source}: {decision.reason}", wrap=True)
     for notice in found.report.notices:
         say(f"notice: {notice}", wrap=True)

@@ -101,6 +101,14 @@ def whole_number(text: str) -> int:
         raise ValueError("expected a whole number") from None
 
 
+def row_count(text: str) -> int:
+    """At least 0."""
+    value = whole_number(text)
+    if value < 0:
+        raise ValueError("expected a whole number of at least 0")
+    return value
+
+
 def positive_whole_number(text: str) -> int:
     """At least 1."""
     try:

@@ -12,7 +12,7 @@ import typer
 
 from llamafarm.cli.facts import aligned
 from llamafarm.cli.options import Json, positive_whole_number, read_flag
-from llamafarm.cli.output import result_json, say
+from llamafarm.cli.output import result, result_json, say
 from llamafarm.cli.usage import did_you_mean, problems_error
 from llamafarm.data.documents.request import (
     DEFAULT_MAX_CHARS,
@@ -128,7 +128,9 @@ def command(
     if json_output:
         result_json(report)
     else:
-        say(report_text(report), wrap=True)
+        for notice in report.notices:
+            say(f"notice: {notice}", wrap=True)
+        result(report_text(report), wrap=True)
 
 
 def script(
@@ -182,8 +184,7 @@ def report_text(report: PrepareReport) -> str:
             ]
         )
     )
-    notices = [f"notice: {notice}" for notice in report.notices]
-    return "\n".join([*notices, *sections])
+    return "\n".join(sections)
 
 
 def _file(file: FileReport) -> tuple[str, ...]:

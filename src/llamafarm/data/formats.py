@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 
 from llamafarm.data.json_reader import describe
 from llamafarm.data.records import BadRow, Record
@@ -58,7 +59,7 @@ class RowFormat:
         """Every name that a column may be given for."""
         return (*(name for group in self.keys for name in group), *self.optional)
 
-    def fits(self, keys: set[str]) -> bool:
+    def fits(self, keys: frozenset[str] | set[str]) -> bool:
         """Whether a row with these fields has this format."""
         return self._may_fit(keys) and all(any(n in keys for n in group) for group in self.keys)
 
@@ -68,7 +69,7 @@ class RowFormat:
             return 0
         return sum(any(name in keys for name in group) for group in self.keys)
 
-    def _may_fit(self, keys: set[str]) -> bool:
+    def _may_fit(self, keys: frozenset[str] | set[str]) -> bool:
         return not self.by_name and not any(name in keys for name in self.not_with)
 
 
@@ -464,7 +465,11 @@ def recognise(record: Record, spec: RowSpec) -> RowFormat | None:
     """
     if spec.data_format != "auto":
         return FORMATS[spec.data_format]
-    keys = _keys(record, spec)
+    return _recognised(frozenset(_keys(record, spec)))
+
+
+@lru_cache(maxsize=1024)
+def _recognised(keys: frozenset[str]) -> RowFormat | None:
     return next((row_format for row_format in FORMATS.values() if row_format.fits(keys)), None)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from llamafarm.data.formats import REJECTED_NOTICE
 from llamafarm.data.leakage import find_leakage, leakage_warnings
 from llamafarm.data.near.search import NEAR_SIMILARITY, RowPairs
 from llamafarm.data.quality.observer import QualityObserver
@@ -29,7 +30,7 @@ from llamafarm.data.survey import (
     groups_of,
     near_duplicates,
 )
-from llamafarm.errors import DataError, count_of
+from llamafarm.errors import DataError, Problem, count_of
 
 Work = Callable[[str, int, int], None]
 _UNUSED = -1
@@ -152,7 +153,7 @@ def _draw(
         sides[np.flatnonzero(sides == _TRAIN)[request.max_samples :]] = _UNUSED
     pairs = near_duplicates(survey, lambda done, all_: tell("looking for near copies", done, all_))
     counts = DuplicateCounts(duplicates, _count_near(survey, sides, pairs), NEAR_SIMILARITY)
-    parts = _split(request, files, survey, sides, pairs) if _splits(request, files) else None
+    parts = _split(request, files, scans, survey, sides, pairs) if _splits(request, files) else None
     if parts is not None:
         rows = np.flatnonzero(sides == _TRAIN)
         sides[rows] = parts.sides
@@ -191,17 +192,33 @@ def _splits(request: DataRequest, files: Sequence[OpenFile]) -> bool:
 def _split(
     request: DataRequest,
     files: Sequence[OpenFile],
+    scans: Sequence[Scan],
     survey: Survey,
     sides: npt.NDArray[np.int8],
     pairs: RowPairs,
 ) -> Split:
     rows = np.flatnonzero(sides == _TRAIN)
+    _check_enough(len(rows), files, scans)
     return split_rows(
         groups_of(survey, rows, pairs),
         split_request(request, len(rows)),
         strata=None if survey.stratum is None else survey.stratum[rows],
         stable_keys=survey.normal[rows],
         name=lambda row: _row_name(files, survey, int(rows[row])),
+    )
+
+
+def _check_enough(rows: int, files: Sequence[OpenFile], scans: Sequence[Scan]) -> None:
+    """Raises DataError where rows that were left out are why there are too few to split."""
+    left_out = [row for found in scans for row in found.dropped.named]
+    if rows >= 2 or not left_out:
+        return
+    total = sum(found.dropped.counts.total() for found in scans)
+    raise DataError(
+        f"{files[0].source.name} cannot be split: {count_of(rows, 'row')} can be used, "
+        f"{total:,} were left out",
+        [Problem(row.reason, where=str(row.source)) for row in left_out[:5]],
+        hint="correct these rows, or name an --eval-dataset of its own",
     )
 
 
@@ -238,7 +255,7 @@ def _split_text(request: DataRequest, files: Sequence[OpenFile], parts: Split | 
     if request.eval_rows is not None:
         return f"{drawn} of {len(parts.sides):,}, {how}"
     share = _eval_fraction(request, len(parts.sides))
-    return f"{share:.4g} of {count_of(len(parts.sides), 'row')}: {drawn}, {how}"
+    return f"{100 * share:.4g} % of {count_of(len(parts.sides), 'row')}: {drawn}, {how}"
 
 
 def _count_exact(survey: Survey, sides: npt.NDArray[np.int8]) -> int:
@@ -319,15 +336,19 @@ def _duplicate_notices(request: DataRequest, counts: DuplicateCounts) -> list[st
     notices = []
     if counts.exact and not request.remove_duplicates:
         notices.append(
-            f"{count_of(counts.exact, 'row')} repeat earlier ones; "
+            f"{count_of(counts.exact, 'row')} {_verb('repeat', counts.exact)} earlier ones; "
             "data_preprocessing.remove_duplicates leaves them out"
         )
     if counts.near:
         notices.append(
-            f"{count_of(counts.near, 'row')} nearly repeat others "
+            f"{count_of(counts.near, 'row')} nearly {_verb('repeat', counts.near)} others "
             f"(similarity of {counts.similarity:g} and more)"
         )
     return notices
+
+
+def _verb(verb: str, rows: int) -> str:
+    return f"{verb}s" if rows == 1 else verb
 
 
 def _scan_notices(
@@ -338,6 +359,8 @@ def _scan_notices(
     for found in scans:
         if len(found.formats) > 1:
             notices.append(f"{found.source.name} mixes formats: {format_name(found.formats)}")
+    if formats_of(scans)["preference"]:
+        notices.append(REJECTED_NOTICE)
     notices += [_weight_notice(file) for file in files if file.weight != 1.0]
     trained = [found for file, found in zip(files, scans, strict=True) if file.role == "train"]
     if request.max_samples is not None and sum(f.rows for f in trained) >= request.max_samples:

@@ -179,7 +179,8 @@ def _examples(survey: Survey, found: Iterable[_Found], names: Sequence[str]) -> 
 def leakage_warnings(reports: Iterable[LeakageReport]) -> list[str]:
     """A line for each side that leaks."""
     return [
-        f"the training rows give away {leakage_text(report)}: its loss will look better than it is"
+        f"the training rows give away {leakage_text(report)}; "
+        "the loss on them looks better than it is"
         for report in reports
         if report.leaked + report.contained
     ]
@@ -198,9 +199,12 @@ def check_leakage(reports: Iterable[LeakageReport], *, allowed: bool) -> None:
         for leak in report.examples
         if leak.kind != "contained"
     ]
+    unnamed = sum(report.leaked for report in refused) - len(problems)
+    if unnamed:
+        problems.append(Problem(f"and {unnamed:,} more"))
     what = " and ".join(leakage_text(report) for report in refused)
     raise GateRefused(
-        f"the training rows give away {what} (at most {GATE_SHARE:.0%} may be)",
+        f"the training rows give away {what} (at most {100 * GATE_SHARE:g} % may be)",
         problems,
         hint="take these rows out of one of the files, or give one file and let it be split "
         "(--dataset FILE); to go on all the same: --allow-leakage, or dataset.allow_leakage: true",

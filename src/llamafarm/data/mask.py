@@ -10,7 +10,7 @@ template are needed.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, islice
 
@@ -18,10 +18,15 @@ import numpy as np
 import numpy.typing as npt
 
 from llamafarm.data.rows import Message
+from llamafarm.data.turns import is_learnt
 
 Render = Callable[[Sequence[Message], bool], str]
 # Where letters are taken from that do not stand in a text.
 _FIRST_PROBE_LETTER = 0x2460
+# Answers of a long conversation that are rendered one by one before the others are read off the
+# text, and how many of them have to be written in the same way.
+_RENDERED_ANSWERS = 8
+_AGREEING_ANSWERS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +50,82 @@ def answer_spans(render: Render, messages: Sequence[Message]) -> tuple[str, tupl
     render(messages, add_generation_prompt) -> text.
     """
     text = render(messages, False)
-    answers = [i for i, m in enumerate(messages) if m.role == "assistant" and m.trained]
+    answers = [i for i, message in enumerate(messages) if is_learnt(message)]
+    if len(answers) > _RENDERED_ANSWERS:
+        return text, _many_spans(render, messages, answers, text)
     return text, tuple(_answer_span(render, messages, i, text) for i in answers)
+
+
+def _many_spans(
+    render: Render, messages: Sequence[Message], answers: Sequence[int], text: str
+) -> tuple[AnswerSpan, ...]:
+    """Answers of a long conversation: rendering the prompt of each takes time that grows with the
+    square of their number. So where some are found to be written in the same way, those after them
+    that stand in the text in just this way are taken as they stand. The last is always rendered.
+    """
+    spans: dict[int, AnswerSpan] = {}
+    exchange: _Exchange | None = None
+    for i, message in enumerate(messages[: answers[-1]]):
+        if message.role != "assistant":
+            continue
+        if len(spans) == _RENDERED_ANSWERS:
+            exchange = _common_exchange(text, messages, spans)
+        found = exchange and exchange.find(text, messages, i, spans.get(i - 2))
+        spans[i] = found or _answer_span(render, messages, i, text)
+    spans[answers[-1]] = _answer_span(render, messages, answers[-1], text)
+    return tuple(spans[i] for i in answers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Exchange:
+    """How a template writes a question and its answer behind another answer: both as they are, but
+    for white space around them, and between the same words each time.
+
+    asked: before and after the question; said: before and after the answer, inside its span; exact:
+    as of AnswerSpan.
+    """
+
+    asked: tuple[str, str]
+    said: tuple[str, str]
+    exact: bool
+
+    def find(
+        self, text: str, messages: Sequence[Message], i: int, last: AnswerSpan | None
+    ) -> AnswerSpan | None:
+        """Answer i, if it and its question are written so behind the answer before it."""
+        if last is None or messages[i - 1].role != "user" or messages[i].tool_calls:
+            return None
+        asked = self.asked[0] + messages[i - 1].content.strip() + self.asked[1]
+        said = self.said[0] + messages[i].content.strip() + self.said[1]
+        if not text.startswith(asked + said, last.end):
+            return None
+        start = last.end + len(asked)
+        return AnswerSpan(start, start + len(said), self.exact)
+
+
+def _common_exchange(
+    text: str, messages: Sequence[Message], spans: Mapping[int, AnswerSpan]
+) -> _Exchange | None:
+    """The one way in which the last of these answers are written, if it is one."""
+    latest = list(spans)[-_AGREEING_ANSWERS:]
+    ways = {_exchange(text, messages, i, spans) for i in latest}
+    return ways.pop() if len(ways) == 1 else None
+
+
+def _exchange(
+    text: str, messages: Sequence[Message], i: int, spans: Mapping[int, AnswerSpan]
+) -> _Exchange | None:
+    last, span = spans.get(i - 2), spans[i]
+    if last is None or messages[i - 1].role != "user" or messages[i].tool_calls:
+        return None
+    asked = _around_words(text[last.end : span.start], messages[i - 1].content)
+    said = _around_words(text[span.start : span.end], messages[i].content)
+    return _Exchange(asked, said, span.exact) if asked and said else None
+
+
+def _around_words(text: str, words: str) -> tuple[str, str] | None:
+    before, found, after = text.partition(words.strip()) if words.strip() else ("", "", "")
+    return (before, after) if found else None
 
 
 def _answer_span(render: Render, messages: Sequence[Message], i: int, text: str) -> AnswerSpan:

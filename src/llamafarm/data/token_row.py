@@ -18,9 +18,13 @@ from llamafarm.data.report import DroppedRow, TruncatedRow
 from llamafarm.data.rows import Conversation, Message, RowRef, Segment
 from llamafarm.data.templates import ChatTemplate
 from llamafarm.data.text_tokens import TextTokenizer, TextTokens
+from llamafarm.data.turns import asked_before, is_learnt, last_answer
 from llamafarm.errors import DataError, Problem
 
 Mask = npt.NDArray[np.bool_]
+
+# Characters of what was cut off that are shown.
+_SHOWN = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +129,11 @@ class RowTokenizer:
         tokens = self._texts.encode([item.text for _, item in rendered])
         self._compare_prompts([item for _, item in rendered], tokens, result.counts)
         for (i, item), found in zip(rendered, tokens, strict=True):
-            limited = self._limit(self._row(item, found, result.counts), item)
+            counts = result.counts
+            before = counts.answers, counts.answers_end_trained
+            limited = self._limit(self._row(item, found, counts), item, found, counts)
             if isinstance(limited, DroppedRow):
+                counts.answers, counts.answers_end_trained = before
                 result.dropped.append(limited)
             else:
                 result.rows.append((i, limited))
@@ -209,7 +216,7 @@ class RowTokenizer:
         """Whether a row ends with a trained answer after which the template writes nothing that
         ends generation.
         """
-        if not _is_answer(item.conversation.messages[-1]):
+        if not is_learnt(item.conversation.messages[-1]):
             return False
         answered = np.flatnonzero(trained)
         return len(answered) > 0 and ids[answered[-1]] not in self._special
@@ -253,27 +260,38 @@ class RowTokenizer:
             return ids
         return [self._bos, *ids]
 
-    def _limit(self, row: TokenRow, item: _Rendered) -> TokenRow | DroppedRow:
+    def _limit(
+        self, row: TokenRow, item: _Rendered, found: TextTokens, counts: TokenCounts
+    ) -> TokenRow | DroppedRow:
         limits, tokens = self._limits, len(row.trained)
         trained_tokens = int(np.count_nonzero(row.trained))
         is_text = not (item.conversation.messages or item.conversation.segments)
         prompt_tokens = 0 if is_text else tokens - trained_tokens
         if limits.max_input_length is not None and prompt_tokens > limits.max_input_length:
             over = f"prompt of {prompt_tokens:,} tokens, max_input_length is"
-            return DroppedRow(row.source, f"{over} {limits.max_input_length:,}")
+            return DroppedRow(row.source, f"{over} {limits.max_input_length:,}", "prompt too long")
         if limits.max_output_length is not None and trained_tokens > limits.max_output_length:
             over = f"answer of {trained_tokens:,} tokens, max_output_length is"
-            return DroppedRow(row.source, f"{over} {limits.max_output_length:,}")
+            return DroppedRow(row.source, f"{over} {limits.max_output_length:,}", "answer too long")
         kept = row.trained[: limits.max_length]
         if not kept.any():
             reason = f"no answer among the first {limits.max_length:,} of {tokens:,} tokens"
-            return DroppedRow(row.source, reason if trained_tokens else "no token to train on")
+            reason = reason if trained_tokens else "no token to train on"
+            return DroppedRow(row.source, reason, "nothing trained")
         if len(kept) == tokens:
             return row
         lost = trained_tokens - int(np.count_nonzero(kept))
-        cut = TruncatedRow(row.source, tokens, lost)
+        if not is_text:
+            counts.answers_end_trained -= self._ends_after(row, limits.max_length)
+        cut_off = item.text[found.ends[min(limits.max_length, len(found.ends)) - 1] :]
+        cut = TruncatedRow(row.source, tokens, lost, " ".join(cut_off.split())[:_SHOWN])
         ids = row.input_ids[: limits.max_length]
         return TokenRow(row.source, ids, kept, row.prompt, row.answer, cut)
+
+    def _ends_after(self, row: TokenRow, limit: int) -> int:
+        """Answers whose end token lies beyond the limit."""
+        ends = np.flatnonzero(row.trained & ~np.append(row.trained[1:], False))
+        return sum(int(row.input_ids[end]) in self._special for end in ends[ends >= limit])
 
     def _moves_system(self, conversation: Conversation) -> bool:
         if self._template.takes_system:
@@ -295,19 +313,16 @@ class RowTokenizer:
         self, conversation: Conversation, ids: Sequence[int], trained: Mask
     ) -> tuple[str, str]:
         """The last trained answer, and what was asked before it."""
-        messages = conversation.messages
-        if conversation.segments and not messages:
+        if messages := conversation.messages:
+            last = last_answer(messages)
+            asked = asked_before(messages, last)
+            if last is None:
+                return asked, ""
+            calls = bool(messages[last].tool_calls)
+            return asked, self._last_run(ids, trained) if calls else messages[last].content
+        if conversation.segments:
             return _last_pieces(conversation.segments)
-        if not messages:
-            return "", conversation.text
-        answers = (i for i in range(len(messages) - 1, -1, -1) if _is_answer(messages[i]))
-        last = next(answers, len(messages))
-        asked = next((m.content for m in reversed(messages[:last]) if m.role == "user"), "")
-        if last == len(messages):
-            return asked, ""
-        if not messages[last].tool_calls:
-            return asked, messages[last].content
-        return asked, self._last_run(ids, trained)
+        return "", conversation.text
 
     def _last_run(self, ids: Sequence[int], trained: Mask) -> str:
         """The tokens of the last answer as text: calls have no other."""
@@ -320,10 +335,6 @@ class RowTokenizer:
 def _said(message: Message) -> Sequence[str]:
     calls = [json.dumps(call.arguments, ensure_ascii=False) for call in message.tool_calls]
     return (message.content, *calls)
-
-
-def _is_answer(message: Message) -> bool:
-    return message.role == "assistant" and message.trained
 
 
 def _last_pieces(segments: Sequence[Segment]) -> tuple[str, str]:

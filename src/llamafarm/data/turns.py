@@ -14,7 +14,7 @@ def only_last_answer(conversation: Conversation) -> Conversation:
     A call of a tool is a turn as any other. Texts without turns stay as they are.
     """
     messages = conversation.messages
-    answers = [i for i, m in enumerate(messages) if m.role == "assistant" and m.trained]
+    answers = [i for i, message in enumerate(messages) if is_learnt(message)]
     earlier = set(answers[:-1])
     if not earlier:
         return conversation
@@ -24,10 +24,14 @@ def only_last_answer(conversation: Conversation) -> Conversation:
 
 def last_answer(messages: Sequence[Message]) -> int | None:
     """Index of the last trained turn of the assistant."""
-    answers = (i for i, m in enumerate(messages) if m.role == "assistant" and m.trained)
-    return max(answers, default=None)
+    return max((i for i, turn in enumerate(messages) if is_learnt(turn)), default=None)
 
 
 def asked_before(messages: Sequence[Message], answer: int | None) -> str:
     """What the user said last before that turn; before the end where there is none."""
     return next((m.content for m in reversed(messages[:answer]) if m.role == "user"), "")
+
+
+def is_learnt(message: Message) -> bool:
+    """Whether a turn is an answer that is trained."""
+    return message.role == "assistant" and message.trained

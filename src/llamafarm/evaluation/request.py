@@ -51,6 +51,8 @@ def find_dataset(dataset: Path, working_directory: Path, bundled_data: Path | No
     from llamafarm.planning.locations import find_data_file
 
     found = find_data_file(str(dataset), (working_directory,), bundled_data)
+    if (working_directory / dataset).is_dir():
+        raise DataError(f"{dataset} is a directory", hint="name the file in it to measure on")
     if found is None:
         near = difflib.get_close_matches(
             dataset.name, [p.name for p in working_directory.iterdir()], n=1

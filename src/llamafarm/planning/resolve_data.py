@@ -346,6 +346,10 @@ def _eval_share(
             )
             found.decisions.append(warning(_EVAL_SPLIT, written, text))
         return _STANDARD_EVAL_FRACTION, False
+    if written == _AUTO and strategy.dataset.stable_split:
+        message = "auto follows from the number of rows: old rows would move as rows are added"
+        hint = "write a fraction, e.g. `eval_split: 0.1`"
+        found.strategy_problems.append(problem(strategy, _EVAL_SPLIT, message, hint))
     if written == _AUTO:
         note = "5 % of fewer than 50 rows, else 10 %"
         found.decisions.append(asked(strategy, _EVAL_SPLIT, _AUTO, note))

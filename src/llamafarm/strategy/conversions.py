@@ -259,7 +259,7 @@ EVAL_SPLIT = Conversion(
             {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
         ]
     },
-    "a fraction above 0 and below 1, or the name of a Hub split",
+    "a fraction above 0 and below 1, auto, or the name of a Hub split",
 )
 TRAIN_SPLIT = Conversion(
     _train_split,

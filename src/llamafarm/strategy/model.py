@@ -313,7 +313,8 @@ class DatasetSection(Section):
     """
 
     path: str | None = Field(
-        None, description="One file, split into train and eval. Left out: no such file."
+        None,
+        description="A file, directory or index of rows, split in two. Left out: no such file.",
     )
     train_file: str | None = Field(None, description="File to train on. Left out: see path.")
     eval_file: str | None = Field(
@@ -362,9 +363,7 @@ class DatasetSection(Section):
         None, description="Column whose values are spread evenly over the split. Left out: none."
     )
     shuffle: bool = Field(True, description="Shuffle before the split and in every epoch.")
-    preprocessing_num_workers: PositiveInt = Field(
-        1, description="Processes that tokenise the rows."
-    )
+    preprocessing_num_workers: PositiveInt = Field(1, description="Threads that tokenise the rows.")
 
 
 class Preprocessing(Section):
@@ -383,7 +382,7 @@ class Preprocessing(Section):
     remove_duplicates: bool = Field(False, description="Keep only the first of equal rows.")
     filter_empty: bool = Field(False, description="Drop rows without an answer.")
     remove_patterns: tuple[str, ...] = Field(
-        (), description="Texts that are cut out of the answers."
+        (), description="Regular expressions; what matches is cut out of every text."
     )
 
 

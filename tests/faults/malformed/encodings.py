@@ -30,6 +30,8 @@ WIDE = (
     refused("UTF-32 BE without BOM", TEXT.encode("utf-32-be"), "UTF-32"),
     refused("UTF-16 CSV, as Excel writes it", "question,answer\nWhy?,So.\n".encode("utf-16"),
             "UTF-16", "rows.utf8.csv", file="rows.csv"),
+    refused("UTF-16 in a file with a space in its name", TEXT.encode("utf-16"), "my rows.jsonl' >",
+            file="my rows.jsonl"),
     refused("UTF-16 JSON list", f"[{TEXT.splitlines()[0]}]".encode("utf-16"), "UTF-16",
             file="rows.json"),
 )  # fmt: skip

@@ -84,6 +84,8 @@ TURNS = (
     bad_row("messages: several faults at once",
             {"messages": [{"role": "boss", "content": "x"}, {"role": "user", "content": 5}]},
             "messages[1].content: expected text, found a number (5)"),
+    bad_row("messages: 5,000 faults", {"messages": [{"role": "boss", "content": 5}] * 5000},
+            "messages[0].role: expected system, user, assistant or tool"),
     bad_row("messages: a system prompt that is a list",
             {"messages": [USER, ASSISTANT], "system": ["x"]}, "system: expected text"),
 )  # fmt: skip

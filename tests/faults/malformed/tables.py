@@ -207,6 +207,10 @@ def _column_twice(path: Path) -> None:
     pq.write_table(pa.Table.from_arrays([pa.array(["a"])] * 2, names=["question"] * 2), path)
 
 
+def _name_not_utf8(path: Path) -> None:
+    path.write_bytes(_qa(path).replace(b"question", b"quest\xefon"))
+
+
 def _time_beyond_years(path: Path) -> None:
     import pyarrow as pa
 
@@ -237,6 +241,7 @@ DAMAGED = (
     _parquet_refused("pages of zeros", _pages_of_zeros, "as Parquet"),
     _parquet_refused("encrypted", _encrypted, "as Parquet"),
     _parquet_refused("an Arrow file under this name", _arrow, "as Parquet"),
+    _parquet_refused("a column whose name is not UTF-8", _name_not_utf8, "as Parquet"),
     _parquet_refused("a column twice", _column_twice, "'question' more than once"),
     _parquet_refused("no rows", _parquet({"question": [], "answer": []}), "no rows"),
     _parquet_refused("no columns", _parquet({}), "no rows"),
