@@ -108,7 +108,9 @@ notice: empty.txt: nothing found in it
 """
 
 
-def test_the_report_looks_as_agreed_and_notices_go_to_stderr(llamafarm: Run, fake_api: Fake) -> None:
+def test_the_report_looks_as_agreed_and_notices_go_to_stderr(
+    llamafarm: Run, fake_api: Fake
+) -> None:
     fake_api("prepare_data", REPORT)
     expected = (GOLDEN / "prepare.txt").read_text(encoding="utf-8")
     assert llamafarm("prepare", "raw", "--output", "data.jsonl") == Done(0, expected, NOTICES)

@@ -15,6 +15,7 @@ from tests.data.test_survey import LONG, asked
 
 NAMES = ("train.jsonl", "eval.jsonl")
 PASSAGE = Conversation(RowRef("r", 1), text=LONG)
+OTHER_THINGS = "Then more was said of other things and people, and of " + LONG[::-1]
 CLEAN = [asked(f"What is {n}?", f"It is the number {n}.") for n in range(3)]
 
 
@@ -43,14 +44,7 @@ def leakage(folder: Path, train: list[Conversation], measured: list[Conversation
         (asked("who is it", "ada"), asked("Who is it?", "Ada."), "normalised"),
         (asked("What to do?", LONG), asked("What now?", LONG + "s"), "near"),
         (asked("Who is it?", "Ada."), asked("Who is it?", "Bob the builder."), "same prompt"),
-        (
-            asked(
-                "All of it?",
-                f"Well. {LONG}. {'Then more was said of other things and people. ' * 2}Or {LONG[::-1]}",
-            ),
-            PASSAGE,
-            "contained",
-        ),
+        (asked("All of it?", f"Well. {LONG}. {OTHER_THINGS}"), PASSAGE, "contained"),
     ],
     ids=["exact", "normalised", "near", "same prompt", "contained"],
 )

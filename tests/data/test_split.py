@@ -206,9 +206,7 @@ def test_a_group_a_little_larger_than_the_eval_side_is_taken_whole() -> None:
     keys = ["a"] * 12 + ["b"] * 4 + ["c"] * 9
     split = _split(keys, 0.1)
     assert [keys[row] for row in split.eval] == ["b"] * 4
-    assert split.warnings == (
-        "4 evaluation rows instead of 2: rows that say the same stay on one side",
-    )
+    assert split.warnings == ("4 evaluation rows instead of 2: rows of one group stay on one side",)
 
 
 def test_a_group_much_larger_than_the_eval_side_is_split_within_itself_with_a_warning() -> None:

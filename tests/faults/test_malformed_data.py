@@ -54,7 +54,6 @@ KNOWN: Mapping[str, str] = {
     "keys that differ in case": _SAME,
     "keys that differ in spaces": _SAME,
     "order: a system prompt in the middle": "nothing is said",
-    "order: a tool that nobody called": "nothing is said",
     "messages: 5,000 faults": "the reason of the row names all of them",
     "Parquet: a column whose name is not UTF-8": "a traceback: UnicodeDecodeError",
 }
@@ -211,7 +210,7 @@ def test_one_file_of_all_bad_rows_trains_on_the_others_and_reports_each(
     assert (report.ledger.rows_in, report.ledger.rows_kept) == (2 * count, count)
     assert [bad.source.line for bad in report.dropped] == list(range(2, 2 * count + 1, 2))
     assert report.rows_dropped == count
-    with pytest.raises(DataError, match=r"rows\.jsonl has \d{3} problems") as caught:
+    with pytest.raises(DataError, match=r"rows\.jsonl has [\d,]+ problems") as caught:
         ready(request_for(path))
     assert len(caught.value.problems) == MAX_LISTED + 1
 

@@ -461,7 +461,7 @@ def _count_warnings(found: int, wanted: int, side: int) -> list[str]:
     if found == wanted:
         return []
     rows = count_of(found, f"{_ADJECTIVES[side]} row")
-    return [f"{rows} instead of {wanted:,}: rows that belong together stay on one side"]
+    return [f"{rows} instead of {wanted:,}: rows of one group stay on one side"]
 
 
 def _named(rows: NDArray[np.int64], name: Callable[[int], str]) -> str:

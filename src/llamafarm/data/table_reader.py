@@ -222,9 +222,20 @@ def _row(single: Any) -> dict[str, object] | Exception:
     return fields
 
 
+def _without_nulls(value: object) -> object:
+    """The objects inside a value without the keys that a row does not have: Parquet fills them in,
+    because all rows of a column have the same keys.
+    """
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return value
+
+
 def _parquet_item(source: RowRef, fields: dict[str, object] | Exception) -> Item:
     if not isinstance(fields, Exception):
-        return Record(source, fields)
+        return Record(source, {name: _without_nulls(value) for name, value in fields.items()})
     message = f"record {source.line} cannot be read: {str(fields).splitlines()[0]}"
     hint = "texts are UTF-8: write the column again as text"
     hint = hint if isinstance(fields, UnicodeError) else "leave the column out, or write it as text"

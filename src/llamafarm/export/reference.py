@@ -15,6 +15,7 @@ import numpy as np
 from llamafarm.data.rows import Conversation, Message, RowRef
 from llamafarm.data.templates import TRAINING_DATE, ChatTemplate
 from llamafarm.data.token_row import Limits, RowTokenizer
+from llamafarm.data.turns import is_learnt
 from llamafarm.errors import ModelError
 from llamafarm.export.contents import Floats
 
@@ -124,7 +125,9 @@ class _Renderer:
 
     def row(self, conversation: Conversation) -> _Asked | None:
         """None where the row has no answer to a question, or none within the length."""
-        if not conversation.messages or conversation.messages[-1].role != "assistant":
+        messages = conversation.messages
+        tools = conversation.tools or any(m.tool_calls or m.role == "tool" for m in messages)
+        if not messages or tools or not is_learnt(messages[-1]):
             return None
         result = self._rows.encode([conversation])
         if not result.rows or result.rows[0][1].truncated is not None:
@@ -133,7 +136,7 @@ class _Renderer:
         starts = np.flatnonzero(np.diff(row.trained.astype(np.int8)) == 1) + 1
         trained = np.flatnonzero(row.trained)
         start, stop = int(starts[-1]), int(trained[-1]) + 1
-        turns = self._template.turns(conversation.messages[:-1])
+        turns = self._template.turns(messages[:-1])
         return _Asked(
             tuple({"role": m.role, "content": m.content} for m in turns),
             self._template.render(turns, add_generation_prompt=True),

@@ -106,8 +106,6 @@ ORDER = (
     _order("a system prompt in the middle", "system_late", USER, SYSTEM, ASSISTANT),
     _order("an answer to nothing", "no_user", ASSISTANT),
     _order("a system prompt and an answer", "no_user", SYSTEM, ASSISTANT),
-    _order("a tool that nobody called", "tool_uncalled", USER, ASSISTANT,
-           {"role": "tool", "content": "4"}, ASSISTANT),
     _turns("a tool that answers no call", "messages[2].tool_call_id: answers no call",
            USER, {"role": "assistant", "content": None, "tool_calls": [CALL]},
            {"role": "tool", "content": "4", "tool_call_id": "other"}, ASSISTANT),
@@ -304,6 +302,8 @@ ASKED = (
 )  # fmt: skip
 
 GOOD = (
+    good_row("tools: an answer to a call in words",
+             {"messages": [USER, ASSISTANT, {"role": "tool", "content": "4"}, ASSISTANT]}),
     good_row("preference: no rejected", {"prompt": "Why?", "chosen": "B"}),
     good_row("text: NUL as an escape", {"text": "a\0b c d e"}, findings=("control_character",)),
     good_row("messages: a system prompt that is blank",
