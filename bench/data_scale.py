@@ -108,7 +108,8 @@ def main() -> None:
     for megabytes in [int(size) for size in sys.argv[1:]] or [20, 200]:
         found = measure(megabytes)
         print(
-            f"| {megabytes} MB | {found['rows']:,} | {found['tokens']:,} | {found['seconds']:.0f} | "
+            f"| {megabytes} MB | {found['rows']:,} | {found['tokens']:,} "
+            f"| {found['seconds']:.0f} | "
             f"{found['peak'] / 1e6:.0f} MB | {found['at_start'] / 1e6:.0f} MB |",
             flush=True,
         )

@@ -88,7 +88,7 @@ ROWS: dict[str, tuple[str, int, Shape]] = {
     ),
     "half of a character far below a long key": (
         "r.jsonl",
-        2_000,
+        4_000,
         lambda n: _beside(b'{"' + b"k" * n + b'": [' + b'"a", ' * n + b'"\\ud83d"]}'),
     ),
     "blank lines": ("r.jsonl", 50_000, lambda n: b"\n" * n + _answer(b"So.")),
@@ -98,7 +98,7 @@ ROWS: dict[str, tuple[str, int, Shape]] = {
     "turns": ("r.jsonl", 1_000, lambda n: _turns(*[{"role": "assistant", "content": "B"}] * n)),
     "empty turns": (
         "r.jsonl",
-        4_000,
+        2_000,
         lambda n: _turns(*[{"role": "assistant", "content": ""}] * n),
     ),
     "turns that are null": ("r.jsonl", 3_000, lambda n: _turns(*[None] * n)),
