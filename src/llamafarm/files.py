@@ -75,7 +75,8 @@ def to_json_bytes(value: Mapping[str, Any]) -> bytes:
     file.
     """
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    return (text + "\n").encode("utf-8")
+    # A file's name need not be UTF-8: `\udcff` is how JSON writes such a byte.
+    return (text + "\n").encode("utf-8", "backslashreplace")
 
 
 def write_json_atomic(path: Path, value: Mapping[str, Any]) -> None:

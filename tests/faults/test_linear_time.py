@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,11 +22,6 @@ Shape = Callable[[int], bytes]
 FACTOR = 4
 MOST = 12
 # Shapes that take quadratic time today, each with where.
-KNOWN: Mapping[str, str] = {
-    "half of a character far below a long key": "json_reader._path_of writes every path",
-    "empty turns": "turn_reader asks for all faults at every turn",
-    "combining marks": "unicodedata.normalize sorts them by insertion",
-}
 
 
 def _answer(raw: bytes) -> bytes:
@@ -205,12 +199,6 @@ TEXT_CHARACTERS = 20_000
 FEWER_CHARACTERS = {"combining marks": 3_000}
 
 
-def _known(name: str) -> Any:
-    if name not in KNOWN:
-        return name
-    return pytest.param(name, marks=pytest.mark.xfail(reason=KNOWN[name], strict=False))
-
-
 def _ratio(work: Callable[[int], Callable[[], None]], size: int) -> float:
     """How many times as long FACTOR times the size takes; the better of two attempts."""
     found = []
@@ -230,7 +218,7 @@ def _seconds(act: Callable[[], None]) -> float:
     return time.process_time() - start
 
 
-@pytest.mark.parametrize("name", [_known(name) for name in ROWS])
+@pytest.mark.parametrize("name", list(ROWS))
 def test_reading_takes_linear_time(name: str, tmp_path: Path) -> None:
     file, size, shape = ROWS[name]
     path = tmp_path / file
@@ -251,7 +239,7 @@ def test_reading_takes_linear_time(name: str, tmp_path: Path) -> None:
     assert _ratio(work, size) < MOST
 
 
-@pytest.mark.parametrize("name", [_known(name) for name in TEXTS])
+@pytest.mark.parametrize("name", list(TEXTS))
 def test_looking_at_a_text_takes_linear_time(name: str) -> None:
     unit = TEXTS[name]
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,21 +17,11 @@ from .malformed.collections import BOM_INDEX, CASES, CONFIG, GOOD, INDEX, ROWS, 
 from .malformed.mutate import mutated
 
 BY_NAME = {case.name: case for case in CASES}
-# Cases that are not yet told as they should be, each with what a user sees today.
-KNOWN: Mapping[str, str] = {
-    "config: a val_set_size of NaN": "it is taken for a fraction",
-}
 MUTANTS = 1000
 TYPED = "datasets:\n  - path: a.jsonl\n    type: context_qa\n    ds_type: json\nval_set_size: 0.2\n"
 ENTRY = (
     b'{"qa": {"file_name": "a.jsonl", "formatting": "alpaca", "columns": {"prompt": "question"}}}'
 )
-
-
-def _known(name: str) -> Any:
-    if name not in KNOWN:
-        return name
-    return pytest.param(name, marks=pytest.mark.xfail(reason=KNOWN[name], strict=True))
 
 
 def _read_all(path: Path, choose: str | None = None) -> Collection:
@@ -53,10 +41,9 @@ def _read_all(path: Path, choose: str | None = None) -> Collection:
 
 def test_every_case_has_a_name_of_its_own() -> None:
     assert len(BY_NAME) == len(CASES)
-    assert set(KNOWN) <= set(BY_NAME)
 
 
-@pytest.mark.parametrize("name", [_known(name) for name in BY_NAME])
+@pytest.mark.parametrize("name", list(BY_NAME))
 def test_what_names_no_data_is_refused_by_name(name: str, tmp_path: Path) -> None:
     case = BY_NAME[name]
     with pytest.raises(DataError) as caught:

@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -42,38 +42,14 @@ _ALL = (
 )
 CASES = {case.name: case for case in _ALL}
 SPLITS = {case.name: case for case in splits.CASES}
-# Cases that are not yet told as they should be, each with what a user sees today.
-_WIDE = "every line is said to hold NUL bytes where writing was cut off"
-_TWICE = "every line of the compressed bytes is said to be no UTF-8"
-_SAME = "one of the two fields is used, the other one is lost in silence"
-KNOWN: Mapping[str, str] = {
-    "UTF-32 LE without BOM": _WIDE,
-    "UTF-32 BE without BOM": _WIDE,
-    ".gz: compressed twice": _TWICE,
-    ".zst: compressed twice": _TWICE,
-    "keys that differ in case": _SAME,
-    "keys that differ in spaces": _SAME,
-    "order: a system prompt in the middle": "nothing is said",
-    "messages: 5,000 faults": "the reason of the row names all of them",
-    "Parquet: a column whose name is not UTF-8": "a traceback: UnicodeDecodeError",
-}
-KNOWN_OF_INSPECT: Mapping[str, str] = {
-    "file: a name that is not UTF-8": "exit 70: the name cannot be encoded"
-}
 REPOSITORY = Path(__file__).parents[2]
 LONGEST_REASON = 700
 LARGE_BYTES = 100_000_000
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 
-def _known(name: str, known: Mapping[str, str] = KNOWN) -> Any:
-    if name not in known:
-        return name
-    return pytest.param(name, marks=pytest.mark.xfail(reason=known[name], strict=True))
-
-
-REFUSED = [_known(name) for name, case in CASES.items() if case.refused]
-READ = [_known(name) for name, case in CASES.items() if not case.refused]
+REFUSED = [name for name, case in CASES.items() if case.refused]
+READ = [name for name, case in CASES.items() if not case.refused]
 
 
 def _bad_line(case: Case) -> bytes:
@@ -83,12 +59,8 @@ def _bad_line(case: Case) -> bytes:
     return case.content.split(b"\n")[1] if (case.rows, [*case.bad]) == ((1, 3), [2]) else b""
 
 
-BAD_LINES = {
-    name: line for name, case in CASES.items() if (line := _bad_line(case)) and name not in KNOWN
-}
-WITH_BAD_ROWS = [
-    name for name, case in CASES.items() if case.bad and name not in KNOWN and name not in BAD_LINES
-]
+BAD_LINES = {name: line for name, case in CASES.items() if (line := _bad_line(case))}
+WITH_BAD_ROWS = [name for name, case in CASES.items() if case.bad and name not in BAD_LINES]
 JSONL = [
     name
     for name, case in CASES.items()
@@ -134,7 +106,6 @@ def _made(name: str, directory: Path) -> Path:
 
 def test_there_are_at_least_150_cases_and_each_has_a_name_of_its_own() -> None:
     assert len(CASES) == len(_ALL) >= 150
-    assert set(KNOWN) <= set(CASES)
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -369,7 +340,7 @@ def _settings(case: Case) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("name", [_known(name, KNOWN_OF_INSPECT) for name in SHOWN])
+@pytest.mark.parametrize("name", list(SHOWN))
 def test_inspect_refuses_a_malformed_file_without_a_traceback(
     name: str, inspect: Any, tmp_path: Path
 ) -> None:

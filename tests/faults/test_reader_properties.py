@@ -7,7 +7,7 @@ import gzip
 import io
 import json
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -256,16 +256,9 @@ GOOD: dict[str, Callable[[], bytes]] = {
 
 
 # Kinds of file whose damage is not always told as it should be, each with what a user sees today.
-KNOWN: Mapping[str, str] = {"r.parquet": "a traceback: UnicodeDecodeError"}
 
 
-def _known(name: str) -> Any:
-    if name not in KNOWN:
-        return name
-    return pytest.param(name, marks=pytest.mark.xfail(reason=KNOWN[name], strict=True))
-
-
-@pytest.mark.parametrize("name", [_known(name) for name in GOOD])
+@pytest.mark.parametrize("name", list(GOOD))
 def test_a_changed_byte_is_read_or_refused_and_nothing_else(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     content = GOOD[name]()

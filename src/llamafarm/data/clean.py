@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 from llamafarm.data.rows import Conversation, Message
+from llamafarm.data.unicode_form import normalised
 from llamafarm.errors import DataError, Problem
 
 _KEY_BYTES = 16
@@ -140,4 +140,4 @@ def fields_key(fields: Mapping[str, object]) -> bytes:
 
 
 def _normalise(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", text).split())
+    return " ".join(normalised("NFC", text).split())

@@ -121,6 +121,22 @@ def refuse_hidden_compression(path: Path, head: bytes, name: str) -> None:
             )
 
 
+def refuse_double_compression(path: Path, head: bytes, name: str) -> None:
+    """Raise DataError when what a compressed file holds is compressed again. head: its first bytes,
+    unpacked.
+    """
+    if path.suffix.lower() not in _COMPRESSIONS:
+        return
+    inside = without_compression(Path(name))
+    for ending, compression in _COMPRESSIONS.items():
+        if head.startswith(compression.magic):
+            again = shlex.quote(f"{inside}{ending}")
+            raise DataError(
+                f"{name} is compressed twice: it holds {compression.title} data",
+                hint=f"unpack it once: `{unpack_command(name)} > {again}`",
+            )
+
+
 def open_bytes(path: Path, name: str) -> BinaryIO:
     """The bytes of a file, unpacked when its name ends in .gz or .zst.
 

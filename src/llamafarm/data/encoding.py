@@ -81,6 +81,7 @@ def refuse_wide_encoding(head: bytes, name: str) -> None:
     byte.
     """
     encoding = next((label for mark, label in _WIDE_BOMS if head.startswith(mark)), "")
+    encoding = encoding or _utf32_without_mark(head)
     if not encoding and _alternates_with_nul(head):
         encoding = "UTF-16LE" if head[1:2] == b"\0" else "UTF-16BE"
     if encoding:
@@ -95,6 +96,17 @@ def refuse_wide_encoding(head: bytes, name: str) -> None:
                 )
             ],
         )
+
+
+def _utf32_without_mark(head: bytes) -> str:
+    """No character needs more than three of its four bytes, and nearly all need two at most."""
+    characters = len(head) // 4
+    zeros = [head[place::4].count(0) for place in range(4)]
+    if characters and zeros[2] + zeros[3] > 1.9 * characters and zeros[0] < 0.1 * characters:
+        return "UTF-32LE"
+    if characters and zeros[0] + zeros[1] > 1.9 * characters and zeros[3] < 0.1 * characters:
+        return "UTF-32BE"
+    return ""
 
 
 def _alternates_with_nul(head: bytes) -> bool:

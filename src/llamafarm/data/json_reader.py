@@ -161,20 +161,32 @@ def _refuse_half_characters(value: object) -> None:
         ) from fault
 
 
+_Path = tuple["_Path", str] | None
+
+
 def _path_of(character: str, value: object) -> str:
     """Where a character stands: `messages[2].content`."""
-    waiting = [("", value)]
+    waiting: list[tuple[_Path, object]] = [(None, value)]
     while waiting:
         path, found = waiting.pop()
         if isinstance(found, str) and character in found:
-            return path or "the text"
+            return _written(path) or "the text"
         if isinstance(found, list):
-            waiting += [(f"{path}[{i}]", inner) for i, inner in enumerate(found)]
+            waiting += [((path, f"[{i}]"), inner) for i, inner in enumerate(found)]
         elif isinstance(found, dict):
             if any(character in key for key in found):
                 return "a key"
-            waiting += [(f"{path}.{key}".lstrip("."), inner) for key, inner in found.items()]
+            waiting += [((path, f".{key}"), inner) for key, inner in found.items()]
     return "the row"
+
+
+def _written(path: _Path) -> str:
+    """Steps are joined only for the one path that is shown: a long key may have many values."""
+    steps = []
+    while path is not None:
+        path, step = path
+        steps.append(_shortened(step))
+    return "".join(reversed(steps)).lstrip(".")
 
 
 def _shortened(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from llamafarm.data.compressed import (
     ENDINGS,
     open_bytes,
+    refuse_double_compression,
     refuse_hidden_compression,
     unpack_command,
     without_compression,
@@ -93,7 +95,8 @@ def display_name(path: Path) -> str:
     """A path as messages show it: relative where it lies below the working directory."""
     absolute = path.absolute()
     here = Path.cwd()
-    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(path)
+    shown = absolute.relative_to(here) if absolute.is_relative_to(here) else path
+    return os.fsencode(shown).decode("utf-8", "backslashreplace")
 
 
 def file_kind(path: Path) -> str:
@@ -112,6 +115,7 @@ def _open_file(path: Path, name: str) -> RowSource:
         file.seek(0)
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     head = _head(path, name)
+    refuse_double_compression(path, head, name)
     notices: tuple[str, ...] = ()
     if kind != "parquet":
         refuse_wide_encoding(head, name)

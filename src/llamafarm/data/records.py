@@ -9,6 +9,7 @@ from llamafarm.data.rows import RowRef
 from llamafarm.errors import DataError, Problem, count_of
 
 MAX_LISTED = 20
+MAX_REASONS = 5
 ROW_HINT = 'a row looks like {"question": "What is …?", "answer": "It is …"}'
 
 
@@ -33,8 +34,11 @@ class BadRow:
 
     @property
     def reason(self) -> str:
-        """All its faults in one line."""
-        return "; ".join(f"{p.path}: {p.message}" if p.path else p.message for p in self.problems)
+        """Its faults in one line, the first MAX_REASONS of them."""
+        shown = self.problems[:MAX_REASONS]
+        text = "; ".join(f"{p.path}: {p.message}" if p.path else p.message for p in shown)
+        more = len(self.problems) - len(shown)
+        return f"{text}; and {more:,} more" if more else text
 
 
 Item = Record | BadRow

@@ -34,6 +34,7 @@ class RowReader:
         self.roles = {name.strip().lower(): role for role, name in (roles or {}).items()}
         self._example = example
         self._fields = {str(k).strip().lower(): v for k, v in record.fields.items()}
+        self._names = record.fields if len(self._fields) < len(record.fields) else ()
         for ours, theirs in columns.items():
             self._fields.pop(ours, None)
             if theirs in record.fields:
@@ -53,13 +54,30 @@ class RowReader:
         hint = f"a row looks like {self._example}"
         self._problems.append(Problem(message, where=str(self.source), path=path, hint=hint))
 
+    @property
+    def fault_count(self) -> int:
+        """Faults noted so far."""
+        return len(self._problems)
+
     def faults_at(self, path: str) -> bool:
         """Whether a fault was noted at this field or inside it."""
         return any(problem.path.startswith(path) for problem in self._problems)
 
     def value(self, *names: str) -> object:
         """The first of these fields that holds something."""
-        return next((v for n in names if (v := self._fields.get(n)) is not None), None)
+        found = next((n for n in names if self._fields.get(n) is not None), None)
+        if found is None:
+            return None
+        if self._names and found not in self.columns:
+            self._refuse_ambiguous(found)
+        return self._fields[found]
+
+    def _refuse_ambiguous(self, name: str) -> None:
+        """A field that stands twice, but for case and spaces: one of the two would be lost."""
+        same = [key for key in map(str, self._names) if key.strip().lower() == name]
+        if len(same) > 1 and not self.faults_at(name):
+            shown = " and ".join(f'"{key}"' for key in same[:3])
+            self.fault(name, f"stands more than once: {shown}")
 
     def present(self, *names: str) -> bool:
         """Whether any of these fields is there, even as null."""

@@ -7,7 +7,6 @@ near duplicates and one question stay on one side), and leakage between files is
 from __future__ import annotations
 
 import re
-import unicodedata
 from array import array
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from llamafarm.data.near.search import RowPairs, near_pairs
 from llamafarm.data.near.shingles import ShingleStore
 from llamafarm.data.rows import Conversation, Message
 from llamafarm.data.split import merge_groups
+from llamafarm.data.unicode_form import normalised
 
 Progress = Callable[[int, int], None]
 Keys = npt.NDArray[np.uint64]
@@ -91,7 +91,7 @@ def _plain(text: str) -> str:
     """Only the words, without case; a text without any word stays as it is."""
     if text.isascii():
         return " ".join(text.lower().translate(_NO_WORD).split()) or text.strip()
-    folded = unicodedata.normalize("NFKC", text).casefold()
+    folded = normalised("NFKC", text).casefold()
     return " ".join(_WORD.findall(folded)) or folded.strip()
 
 

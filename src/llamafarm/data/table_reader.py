@@ -184,7 +184,7 @@ def read_parquet(path: Path, name: str) -> Iterator[Item]:
                 for fields in _rows(batch):
                     number += 1
                     yield _parquet_item(RowRef(name, number), fields)
-    except (pa.ArrowException, OSError) as fault:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as fault:
         reason = (str(fault).splitlines() or [type(fault).__name__])[0]
         raise DataError(
             f"{name} cannot be read as Parquet: {reason}",

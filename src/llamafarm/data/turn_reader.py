@@ -77,6 +77,7 @@ def _turn(row: RowReader, turn: object, path: str) -> _Turn | None:
     if not isinstance(turn, Mapping):
         row.fault(path, f"expected a turn with {' and '.join(keys)}, found {describe(turn)}")
         return None
+    faults_before = row.fault_count
     role = _role(row, turn, path, keys[0])
     for key, message in _NOT_OBEYED.items():
         if turn.get(key) is not None:
@@ -92,7 +93,7 @@ def _turn(row: RowReader, turn: object, path: str) -> _Turn | None:
     content = "" if value is None and calls else _content(row, value, content_path)
     if role is None or (role == "system" and not content.strip()):
         return None
-    if not (content.strip() or calls or role == "tool" or row.faults_at(path)):
+    if not (content.strip() or calls or role == "tool" or row.fault_count > faults_before):
         row.fault(content_path, f"the {role}'s turn is empty", empty=True)
     if role != "tool":
         return _Turn(Message(role, content, trained=trained, tool_calls=calls), path)

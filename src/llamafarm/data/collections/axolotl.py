@@ -5,6 +5,7 @@ The rest of the config (model, adapter, optimizer) is not looked at.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -284,7 +285,7 @@ def _fraction(config: Settings, *, evaluated: bool) -> float | None:
     if node is None:
         return None
     size = node.value if isinstance(node, ScalarNode) else None
-    if isinstance(size, bool) or not isinstance(size, int | float) or size < 0:
+    if isinstance(size, bool) or not isinstance(size, int | float) or not 0 <= size < math.inf:
         config.fault("val_set_size", f"expected a fraction (got {shown(node)})", "0.1")
     elif evaluated and size:
         config.fault("val_set_size", "has no effect beside test_datasets", "leave one of them out")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
@@ -15,6 +14,7 @@ from llamafarm.data.documents.found import FoundRow
 from llamafarm.data.near.pairs import RowPairs, jaccard, shared_counts
 from llamafarm.data.near.search import ENOUGH_PAIRS, NEAR_SIMILARITY, near_pairs
 from llamafarm.data.near.shingles import ShingleStore
+from llamafarm.data.unicode_form import normalised
 
 _ROWS_AT_ONCE = 256
 _MOST_COMPARED = 64
@@ -38,7 +38,7 @@ class ExactDuplicates:
 
 
 def _normal(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+    return " ".join(normalised("NFC", text).casefold().split())
 
 
 class NearDuplicates:

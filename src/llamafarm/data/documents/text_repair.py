@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-import unicodedata
+
+from llamafarm.data.unicode_form import normalised
 
 MOJIBAKE = "wrongly decoded characters repaired"
 CONTROLS = "control characters removed"
@@ -65,7 +66,7 @@ def _plain_spaces(text: str) -> str:
 
 
 def _nfc(text: str) -> str:
-    return text if unicodedata.is_normalized("NFC", text) else unicodedata.normalize("NFC", text)
+    return normalised("NFC", text)
 
 
 _REPAIRS = (

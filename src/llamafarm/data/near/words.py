@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llamafarm.data.near.arrays import HALF, Counts, Hashes, Mask, Rows
+from llamafarm.data.unicode_form import normalised
 
 _Kinds = npt.NDArray[np.uint8]
 
@@ -43,7 +44,7 @@ _ODD = np.uint64(0xD6E8FEB86659FD93)
 
 def plain_form(text: str) -> str:
     """The text as it is compared: NFKC, without case."""
-    return unicodedata.normalize("NFKC", text).casefold()
+    return normalised("NFKC", text).casefold()
 
 
 def word_hashes(texts: Sequence[str]) -> tuple[Hashes, Counts]:

@@ -28,6 +28,11 @@ _TEXTS: dict[str, tuple[str, str, Level]] = {
         "join the two turns into one",
         "warning",
     ),
+    "system_late": (
+        "with a system prompt after the first turn, which some chat templates refuse",
+        "put it first, or write it into the question",
+        "notice",
+    ),
     "assistant_first": (
         "that begin with the assistant, which some chat templates refuse",
         "put the question before it, or delete the first turn",
@@ -51,6 +56,8 @@ def turn_faults(roles: str) -> tuple[str, ...]:
         found.append("assistant_first")
     if roles[-1] != "a":
         found.append("no_answer")
+    if "s" in spoken:
+        found.append("system_late")
     if _TWICE.search(roles):
         found.append("same_role_twice")
     return tuple(found)
