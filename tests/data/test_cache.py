@@ -55,7 +55,7 @@ def _write(path: Path, batches: list[list[TokenRow]]) -> str:
         writer.write(batch)
     writer.finish()
     writer.close()
-    return fingerprint_of(ArrowRows([path], FILES, ""))
+    return fingerprint_of([path])
 
 
 def _entry(folder: Path) -> Path:

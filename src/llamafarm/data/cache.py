@@ -25,7 +25,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from llamafarm.data.report import DataReport
 from llamafarm.data.rows import RowRef
 from llamafarm.data.token_row import TokenRow
-from llamafarm.data.tokenized import TokenRows
 from llamafarm.files import to_json_bytes, write_bytes
 
 # Part of every key: raise it when the same request and files would give other tokens, masks or
@@ -148,12 +147,17 @@ def _schema() -> Any:
     )
 
 
-def fingerprint_of(rows: TokenRows) -> str:
-    """SHA-256 over tokens and masks: the same as ListRows makes of the same rows."""
+def fingerprint_of(parts: Sequence[Path]) -> str:
+    """SHA-256 over tokens and masks of a side: the same as ListRows makes of the same rows.
+
+    One part is mapped at a time: what was read of a mapped file counts as resident memory.
+    """
     digest = hashlib.sha256()
-    for row in range(len(rows)):
-        ids, trained = rows.input_ids(row), rows.trained(row)
-        digest.update(ids.tobytes() + b"|" + trained.tobytes() + b"\n")
+    for path in parts:
+        rows = ArrowRows([path], (), "")
+        for row in range(len(rows)):
+            ids, trained = rows.input_ids(row), rows.trained(row)
+            digest.update(ids.tobytes() + b"|" + trained.tobytes() + b"\n")
     return digest.hexdigest()
 
 
