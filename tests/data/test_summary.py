@@ -19,7 +19,7 @@ from llamafarm.data.tokenized import ListRows
 
 def test_lengths_are_summed_and_ranked() -> None:
     rows = ListRows([([1] * n, [False] + [True] * (n - 1)) for n in (2, 3, 4, 5, 100)])
-    found = length_summary(rows)
+    found = length_summary([rows])
     assert (found.rows, found.total_tokens, found.trained_tokens) == (5, 114, 109)
     assert (found.shortest, found.median, found.p95, found.longest) == (2, 4, 100, 100)
 

@@ -172,9 +172,12 @@ def _fill(stage: Path, partial: Path, job: _Job) -> None:
         parts.remove()
         raise
     parts.move_to(stage)
-    sides = {side: cache.ArrowRows(cache.arrow_paths(stage, side), names, "") for side in done.rows}
-    fingerprints = {side: cache.fingerprint_of(cache.arrow_paths(stage, side)) for side in sides}
-    lengths = {side: length_summary(rows) for side, rows in sides.items()}
+    sides = {side: cache.arrow_paths(stage, side) for side in done.rows}
+    fingerprints = {side: cache.fingerprint_of(paths) for side, paths in sides.items()}
+    lengths = {
+        side: length_summary(cache.ArrowRows([path], (), "") for path in paths)
+        for side, paths in sides.items()
+    }
     cache.write_manifest(stage, fingerprints, _report(job, layout, done, lengths, fingerprints))
 
 

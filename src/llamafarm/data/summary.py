@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,13 +20,16 @@ _MUCH_UNKNOWN = 0.01
 _LISTED = 10
 
 
-def length_summary(rows: TokenRows) -> LengthSummary:
-    """Token counts of one side, which must hold rows."""
-    lengths = rows.lengths()
+def length_summary(parts: Iterable[TokenRows]) -> LengthSummary:
+    """Token counts of one side, which must hold rows. parts: of the side; each is let go of when it
+    was looked at.
+    """
+    found = [(part.lengths(), int(part.trained_counts().sum())) for part in parts]
+    lengths = np.concatenate([part for part, _ in found])
     return LengthSummary(
-        rows=len(rows),
+        rows=len(lengths),
         total_tokens=int(lengths.sum()),
-        trained_tokens=int(rows.trained_counts().sum()),
+        trained_tokens=sum(trained for _, trained in found),
         shortest=int(lengths.min()),
         median=int(np.percentile(lengths, 50, method="higher")),
         p95=int(np.percentile(lengths, 95, method="higher")),
