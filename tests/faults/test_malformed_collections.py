@@ -17,7 +17,7 @@ from .malformed.collections import BOM_INDEX, CASES, CONFIG, GOOD, INDEX, ROWS, 
 from .malformed.mutate import mutated
 
 BY_NAME = {case.name: case for case in CASES}
-MUTANTS = 1000
+MUTANTS = 300
 TYPED = "datasets:\n  - path: a.jsonl\n    type: context_qa\n    ds_type: json\nval_set_size: 0.2\n"
 ENTRY = (
     b'{"qa": {"file_name": "a.jsonl", "formatting": "alpaca", "columns": {"prompt": "question"}}}'

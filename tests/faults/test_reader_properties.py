@@ -28,7 +28,7 @@ from .malformed.packed import PACKS
 from .malformed.tables import parquet_bytes
 
 BOM = b"\xef\xbb\xbf"
-MUTANTS = 2000
+MUTANTS = 500
 _LEAVES = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 )
