@@ -4,6 +4,7 @@ downloaded.
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,3 +90,11 @@ def cache_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory = tmp_path / "cache"
     monkeypatch.setenv("LLAMAFARM_CACHE", str(directory))
     return directory
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of collected tests stay to the end: the collector need not look at them again and
+    again.
+    """
+    gc.collect()
+    gc.freeze()
