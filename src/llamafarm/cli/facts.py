@@ -67,11 +67,12 @@ def _file(file: SourceFile) -> str:
 
 
 def _histogram(rows: LengthSummary) -> str:
-    """`up to 64: 12, 128: 80, 256: 8 rows`."""
+    """`12 rows up to 64 tokens, 80 up to 128, 8 up to 256`."""
     if len(rows.histogram) < 2:
         return ""
-    bins = ", ".join(f"{tokens:,}: {count:,}" for tokens, count in rows.histogram if count)
-    return f"rows of up to {bins}"
+    (least, count), *more = [(tokens, count) for tokens, count in rows.histogram if count]
+    others = "".join(f", {count:,} up to {tokens:,}" for tokens, count in more)
+    return f"{count_of(count, 'row')} up to {least:,} tokens{others}"
 
 
 def _ledger(ledger: TokenLedger) -> list[tuple[str, str]]:

@@ -124,6 +124,7 @@ def _to_json(found: Inspection) -> dict[str, object]:
 
 def _print(found: Inspection) -> None:
     """Results on stdout, warnings and notices on stderr."""
+    from llamafarm.data.leakage import leakage_warnings
     from llamafarm.data.summary import quality_warnings
 
     result(aligned(data_facts(found.report)), wrap=True)
@@ -132,6 +133,8 @@ def _print(found: Inspection) -> None:
         result(f"\n--- {row.source}: {count_of(row.tokens, 'token')}, {trained}")
         result_marked((piece.text, piece.trained) for piece in row.pieces)
     shown = quality_warnings(found.report.quality) if found.report.quality else []
+    if found.refused is not None:  # which says the same, with the rows
+        shown += leakage_warnings(found.report.leakage)
     for warning in found.report.warnings:
         if warning not in shown:
             say(f"warning: {warning}", wrap=True)

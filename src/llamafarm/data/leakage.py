@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from llamafarm.data.groups import merge_groups
 from llamafarm.data.near.search import NEAR_SIMILARITY, RowPairs, contained_pairs
 from llamafarm.data.report import (
     LEAK_WORDS,
@@ -20,7 +21,6 @@ from llamafarm.data.report import (
     leakage_text,
 )
 from llamafarm.data.rows import RowRef
-from llamafarm.data.split import merge_groups
 from llamafarm.data.survey import Keys, Progress, Rows, Survey, distinctive_prompts
 from llamafarm.errors import GateRefused, Problem
 
@@ -58,9 +58,10 @@ def find_leakage(
     left = measured
     found: list[_Found] = []
     prompts = distinctive_prompts(survey)
-    for kind, keys in (("exact", survey.content), ("normalised", survey.normal)):
-        found.append(_same(kind, keys, left, trained))  # type: ignore[arg-type]
-        left = np.setdiff1d(left, found[-1].rows)
+    found.append(_same("exact", survey.content, left, trained))
+    left = np.setdiff1d(left, found[-1].rows)
+    found.append(_same("normalised", survey.normal, left, trained))
+    left = np.setdiff1d(left, found[-1].rows)
     found.append(_near(survey, left, trained, pairs))
     left = np.setdiff1d(left, found[-1].rows)
     asking = trained[prompts[trained] != 0]

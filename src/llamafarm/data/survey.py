@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from llamafarm.data.clean import content_key
+from llamafarm.data.groups import merge_groups
 from llamafarm.data.near.search import RowPairs, near_pairs
 from llamafarm.data.near.shingles import ShingleStore
 from llamafarm.data.rows import Conversation, Message
-from llamafarm.data.split import merge_groups
 from llamafarm.data.unicode_form import normalised
 
 Progress = Callable[[int, int], None]
