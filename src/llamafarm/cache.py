@@ -37,8 +37,8 @@ def build_once(target: Path, build: Callable[[Path], None]) -> Path:
     """The directory `target`, built by `build(stage)` unless it is there already.
 
     It appears whole or not at all. Of several processes one builds and the others wait for it, so
-    nothing else may be kept in target.parent. Raises OutputError when the place cannot be written,
-    RunError when the disk is full.
+    nothing but what the builder itself leaves may be kept in target.parent. Raises OutputError when
+    the place cannot be written, RunError when the disk is full.
     """
     if target.is_dir():
         return target

@@ -81,6 +81,7 @@ def ready_data(
     from llamafarm.models.tokenizer import load_tokenizer
     from llamafarm.planning.resolve_data import resolve_data
 
+    _tell_notices(strategy, emit)
     ready = ReadyData()
     cwd = Path.cwd()
     with faults:
@@ -136,7 +137,6 @@ def plan_run(
     from llamafarm.planning.resolve import resolve
 
     faults = Faults()
-    _tell_notices(strategy, emit)
     hardware = probe()
     with faults:
         choose_device(strategy.hardware.device, hardware, strategy.origin("hardware.device"))

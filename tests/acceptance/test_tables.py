@@ -11,6 +11,7 @@ from llamafarm.models.shape import ModelShape
 from llamafarm.planning import tables
 from llamafarm.planning.tables import Range
 from llamafarm.strategy.model import Method, Strategy, TrainingArgs
+from llamafarm.strategy.shares import auto_share
 from tests.hardware.recorded import H200
 from tests.planning.building import (
     LLAMA_1B,
@@ -153,4 +154,4 @@ def test_less_memory_than_the_row_asks_for_is_warned_about() -> None:
 def test_the_planner_holds_the_split_table() -> None:
     shares = [row[1].removesuffix("%") for row in seed.table(seed.SPLIT_TABLE)]
     assert [f"{100 * row.eval_fraction:g}" for row in tables.SPLIT_ROWS] == shares
-    assert [tables.default_eval_fraction(rows) for rows in (49, 50, 5000)] == [0.05, 0.1, 0.1]
+    assert [auto_share(rows) for rows in (49, 50, 5000)] == [0.05, 0.1, 0.1]

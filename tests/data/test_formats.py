@@ -4,11 +4,12 @@ import json
 
 import pytest
 
-from llamafarm.data.formats import FORMAT_ALIASES, FORMATS, RowSpec, to_conversation
+from llamafarm.data.formats import FORMATS, RowSpec, to_conversation
 from llamafarm.data.records import BadRow, Record
 from llamafarm.data.rows import Conversation, RowRef, Segment
 from llamafarm.errors import DataError
 from llamafarm.strategy.conversions import DATA_FORMAT
+from llamafarm.strategy.model import FORMAT_ALIASES
 from llamafarm.strategy.nodes import ScalarNode
 
 Q, A = "Why?", "Because."

@@ -556,3 +556,80 @@ def test_the_ledger_counts_every_row_and_token(prepared: Prepare, tmp_path: Path
     assert ledger.trained_tokens == sum(int(side.trained_counts().sum()) for side in both)
     assert ledger.answers == ledger.answers_end_trained
     assert ledger.template_sha256 == sha256(CHATML.encode()).hexdigest()
+
+
+def _two_files(tmp_path: Path, *, weight: float = 1.0) -> Mixture:
+    one = write_jsonl(tmp_path / "one.jsonl", map(qa, range(60)))
+    two = write_jsonl(tmp_path / "two.jsonl", map(qa, range(100, 160)))
+    return Mixture((WeightedFile(one), WeightedFile(two, weight)))
+
+
+def test_a_file_of_which_no_row_is_left_is_no_fault_of_its_weight(
+    prepared: Prepare, tmp_path: Path
+) -> None:
+    request = request_for(tmp_path, train_location=_two_files(tmp_path), max_samples=50)
+    data = prepared(request)
+    assert len(data.train) + len(data.eval) == 50
+    ledger = data.report.ledger
+    assert {count.kind: count.rows for count in ledger.dropped} == {"beyond max_samples": 50}
+    assert ledger.rows_in == ledger.rows_kept + ledger.rows_dropped == 100
+
+
+def test_rows_that_a_weight_does_not_draw_are_counted(prepared: Prepare, tmp_path: Path) -> None:
+    mixture = _two_files(tmp_path, weight=0.5)
+    ledger = prepared(request_for(tmp_path, train_location=mixture)).report.ledger
+    assert [count.kind for count in ledger.dropped] == ["not drawn"]
+    assert ledger.rows_in == ledger.rows_kept + ledger.rows_dropped == 120
+
+
+def test_a_row_that_a_weight_repeats_is_left_out_once(prepared: Prepare, tmp_path: Path) -> None:
+    rows = [*map(qa, range(40)), {"question": "Long?", "answer": "word " * 400}]
+    path = write_jsonl(tmp_path / "d.jsonl", rows)
+    request = request_for(
+        path,
+        train_location=Mixture((WeightedFile(path, 3.0),)),
+        eval_wanted=False,
+        max_output_length=300,
+    )
+    ledger = prepared(request).report.ledger
+    assert (ledger.rows_in, ledger.rows_kept, ledger.rows_dropped) == (41, 120, 1)
+
+
+def test_labels_for_the_split_are_asked_of_rows_that_are_split_only(
+    prepared: Prepare, tmp_path: Path
+) -> None:
+    labelled = [{**qa(n), "source": f"book {n % 7}"} for n in range(40)]
+    train = write_jsonl(tmp_path / "t.jsonl", labelled)
+    test = write_jsonl(tmp_path / "x.jsonl", map(qa, range(100, 120)))
+    held_out = write_jsonl(tmp_path / "e.jsonl", map(qa, range(200, 220)))
+    data = prepared(request_for(train, test_location=test, group_by="source"))
+    assert len(data.train) + len(data.eval) == 40
+    plain = write_jsonl(tmp_path / "p.jsonl", map(qa, range(40)))
+    data = prepared(request_for(plain, eval_location=held_out, group_by="source"))
+    assert any("group_by has no effect" in warning for warning in data.report.warnings)
+
+
+def test_the_ledger_leaves_rows_that_are_kept_apart_out_of_both_columns(
+    prepared: Prepare, tmp_path: Path
+) -> None:
+    train = write_jsonl(tmp_path / "t.jsonl", map(qa, range(60)))
+    test = write_jsonl(tmp_path / "x.jsonl", [*map(qa, range(100, 110))] * 2)
+    told: list[tuple[int, int]] = []
+
+    def work(what: str, done: int, total: int) -> None:
+        if what == "tokenising":
+            told.append((done, total))
+
+    request = request_for(train, test_location=test, remove_duplicates=True)
+    ledger = prepared(request, work=work).report.ledger
+    assert (ledger.rows_in, ledger.rows_kept, ledger.rows_dropped) == (60, 60, 0)
+    assert told[-1] == (60, 60)
+
+
+def test_near_duplicates_are_counted_with_their_copies(prepared: Prepare, tmp_path: Path) -> None:
+    long = "the patient should drink plenty of water and rest for at least two days"
+    twins = [{"question": "What to do?", "answer": long}] * 3
+    twins.append({"question": "What to do?", "answer": long + " more"})
+    path = write_jsonl(tmp_path / "d.jsonl", [*map(qa, range(40)), *twins])
+    counts = prepared(request_for(path)).report.duplicates
+    assert (counts.exact, counts.near) == (2, 4)

@@ -18,7 +18,6 @@ from llamafarm.data.split import (
     Split,
     SplitRequest,
     SplitSize,
-    eval_count,
     read_eval_percent,
     split_rows,
 )
@@ -44,6 +43,11 @@ def _split(
     request = SplitRequest(SplitSize(fraction), seed=seed, shuffle=shuffle)
     values = None if strata is None else np.array(strata)
     return split_rows(_groups(labels), request, strata=values)
+
+
+def _eval_count(rows: int, fraction: float) -> int:
+    """What is promised: rounded, at least one, and at least one left for training."""
+    return min(max(1, round(rows * fraction)), rows - 1)
 
 
 def _keys(rows: int, seed: int = 0) -> NDArray[np.uint64]:
@@ -126,7 +130,7 @@ def test_different_seeds_give_different_splits() -> None:
 def test_the_count_is_exact_whenever_enough_rows_stand_alone(
     keys: list[int], fraction: float, seed: int
 ) -> None:
-    wanted = eval_count(len(keys), fraction)
+    wanted = _eval_count(len(keys), fraction)
     alone = sum(1 for count in Counter(keys).values() if count == 1)
     assume(alone >= wanted)
     split = _split(keys, fraction, seed)
@@ -138,7 +142,7 @@ def test_the_count_is_off_by_less_than_one_group_otherwise(
     keys: list[int], fraction: float, seed: int
 ) -> None:
     sizes = Counter(keys)
-    wanted = eval_count(len(keys), fraction)
+    wanted = _eval_count(len(keys), fraction)
     split = _split(keys, fraction, seed)
     assert abs(len(split.eval) - wanted) < max(sizes.values())
     assert wanted / 2 <= len(split.eval) <= 2 * wanted
@@ -231,7 +235,7 @@ def test_a_stratum_of_distinct_rows_is_off_by_at_most_one(
     strata: list[str], fraction: float, seed: int
 ) -> None:
     split = _split(range(len(strata)), fraction, seed, strata=strata)
-    assert len(split.eval) == eval_count(len(strata), fraction)
+    assert len(split.eval) == _eval_count(len(strata), fraction)
     found, totals = Counter(strata[row] for row in split.eval), Counter(strata)
     share = len(split.eval) / len(strata)
     assert all(abs(found[s] - share * n) < 1 for s, n in totals.items())
@@ -381,14 +385,14 @@ def test_stable_splits_stay_as_they_are_from_release_to_release() -> None:
 def test_a_stable_split_cannot_hold_an_exact_number_of_rows() -> None:
     with pytest.raises(UserError, match="exactly 5 rows") as caught:
         SplitRequest(SplitSize(rows=5), stable=True)
-    assert "percentage" in caught.value.hint
+    assert "share of the rows" in caught.value.hint
 
 
 def test_a_stable_split_with_an_empty_side_is_refused() -> None:
     request = SplitRequest(SplitSize(0.01), stable=True)
     with pytest.raises(DataError, match="leaves nothing on the evaluation side") as caught:
         split_rows(np.arange(5), request, stable_keys=_keys(5))
-    assert "--stable" in caught.value.hint
+    assert "without a stable split" in caught.value.hint
 
 
 def test_what_a_stable_split_cannot_obey_is_told() -> None:
@@ -427,7 +431,7 @@ def test_the_chosen_rows_are_those_of_earlier_versions(
     keys = [key for key, _ in rows]
     strata = [stratum for _, stratum in rows] if stratified else None
     assume(len(set(keys)) > 1)
-    wanted = eval_count(len(keys), fraction)
+    wanted = _eval_count(len(keys), fraction)
     earlier = _earlier_choice(keys, wanted, seed, strata, shuffle)
     # Where whole groups gave less than half or more than double, a group is split now.
     assume(wanted / 2 <= len(earlier) <= 2 * wanted)
@@ -483,6 +487,7 @@ def _earlier_choice(
         ("10", 300, 0.1),
         ("10%", 300, 0.1),
         (0.1, 300, 0.1),
+        ("0.5%", 3000, 0.005),
         (1, 300, 0.01),
         ("auto", 49, 0.05),
         ("auto", 50, 0.1),
@@ -513,6 +518,6 @@ def test_other_percentages_are_refused(value: float | str) -> None:
 
 
 def test_a_count_is_rounded_and_not_cut_by_floating_point() -> None:
-    assert eval_count(100, 0.29) == 29
-    assert eval_count(3, 0.1) == 1
-    assert eval_count(2, 0.95) == 1
+    for rows, fraction, count in ((100, 0.29, 29), (3, 0.1, 1), (2, 0.95, 1)):
+        split = split_rows(np.arange(rows), SplitRequest(SplitSize(fraction)))
+        assert len(split.eval) == count

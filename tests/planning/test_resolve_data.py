@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llamafarm.data.request import DataRequest, HubDataset
+from llamafarm.data.request import DataRequest, HubDataset, Mixture, WeightedFile
 from llamafarm.decision import Decision
 from llamafarm.errors import DataError, StrategyError, UserError
 from llamafarm.planning.resolve_data import resolve_data
@@ -266,3 +267,61 @@ def test_the_bundled_demo_data_are_said_to_be_that(here: Path) -> None:
     (here / "medical_qa.jsonl").write_text("{}\n")
     _, decisions = settle(here, {"path": "medical_qa.jsonl"})
     assert "bundled" not in by_field(decisions, "dataset.path").reason
+
+
+@pytest.mark.parametrize("name", ["h#1.jsonl", "e#e/a.jsonl"])
+def test_a_file_may_have_a_number_sign_in_its_path(here: Path, name: str) -> None:
+    (here / name).parent.mkdir(exist_ok=True)
+    (here / name).write_text("{}\n")
+    assert settle(here, {"path": name})[0].train_location == here / name
+    assert settle(here, {"train_file": str(here / name)})[0].train_location == here / name
+
+
+def test_a_number_sign_chooses_an_entry_of_an_index_wherever_it_lies(here: Path) -> None:
+    folder = here / "dir#x"
+    folder.mkdir()
+    (folder / "rows.jsonl").write_text('{"instruction": "a", "output": "b"}\n')
+    index = {"mine": {"file_name": "rows.jsonl"}, "other": {"file_name": "none.jsonl"}}
+    (folder / "dataset_info.json").write_text(json.dumps(index))
+    request, decisions = settle(here, {"path": "dir#x/dataset_info.json#mine"})
+    assert request.train_location == folder / "rows.jsonl"
+    assert by_field(decisions, "dataset.path").value == "dir#x/dataset_info.json#mine"
+
+
+def test_files_are_mixed_by_weight_and_every_missing_one_is_named(here: Path) -> None:
+    request, _ = settle(here, {"mix": {"data.jsonl": 2.0, "train.jsonl": 0.5}})
+    assert request.train_location == Mixture(
+        (WeightedFile(here / "data.jsonl", 2.0), WeightedFile(here / "train.jsonl", 0.5))
+    )
+    with pytest.raises(DataError) as fault:
+        settle(here, {"mix": {"none.jsonl": 1.0, "nor this.jsonl": 1.0, "data.jsonl": 1.0}})
+    assert len(fault.value.problems) == 2
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        ({"eval_rows": 5}, "cannot hold an exact number"),
+        ({"eval_split": "auto"}, "old rows would move"),
+    ],
+)
+def test_a_stable_split_takes_a_fixed_share_only(
+    here: Path, dataset: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(StrategyError, match=message):
+        settle(here, {"path": "data.jsonl", "stable_split": True, **dataset})
+
+
+def test_a_number_of_rows_is_taken_before_a_share(here: Path) -> None:
+    request, decisions = settle(here, {"path": "data.jsonl", "eval_rows": 7, "eval_split": 0.2})
+    assert request.eval_rows == 7
+    assert any("eval_split" in text and "is not used" in text for text in remarks(decisions))
+
+
+def test_the_share_follows_from_the_number_of_rows_on_request(here: Path) -> None:
+    assert settle(here, {"path": "data.jsonl", "eval_split": "auto"})[0].eval_auto
+
+
+def test_a_user_that_there_is_not_is_a_file_that_is_not_there(here: Path) -> None:
+    with pytest.raises(DataError, match=r"no file ~nobody99/x\.jsonl"):
+        settle(here, {"path": "~nobody99/x.jsonl"})

@@ -9,6 +9,7 @@ import pytest
 
 from llamafarm.planning import tables
 from llamafarm.planning.tables import Range
+from llamafarm.strategy.shares import auto_share
 
 
 @pytest.mark.parametrize(
@@ -118,8 +119,8 @@ def test_each_use_has_its_share_of_evaluation_rows(use: str, fraction: float) ->
 
 
 def test_a_very_small_dataset_keeps_five_percent_and_any_other_ten() -> None:
-    assert tables.default_eval_fraction(49) == 0.05
-    assert tables.default_eval_fraction(50) == 0.10
+    assert auto_share(49) == 0.05
+    assert auto_share(50) == 0.10
 
 
 def test_the_table_holds_as_it_is_from_1b() -> None:

@@ -43,6 +43,14 @@ TEXT = strategy_text(
         ("device=cpu", "hardware.device", "cpu"),
         ("seed=7", "training_args.seed", 7),
         ("eval_percent=20", "dataset.eval_split", 0.2),
+        ("eval_percent=15%", "dataset.eval_split", 0.15),
+        ("eval_percent=0.5%", "dataset.eval_split", 0.005),
+        ("eval_percent=0.5", "dataset.eval_split", 0.5),
+        ("eval_percent=robust", "dataset.eval_split", 0.15),
+        ("eval_percent=auto", "dataset.eval_split", "auto"),
+        ("dataset.columns={question: frage}", "dataset.columns.question", "frage"),
+        ("columns={question: frage}", "dataset.columns", {"question": "frage"}),
+        ("dataset.mix={b.jsonl: 2}", "dataset.mix", {"b.jsonl": 2.0}),
         ("run_name=1e5", "training_args.run_name", "1e5"),
         ("output_dir=", "training_args.output_dir", None),
         ("max_steps=null", "training_args.max_steps", None),
@@ -86,6 +94,21 @@ def test_a_flag_displaces_what_the_file_says_another_way(tmp_path: Path) -> None
         "--set num_train_epochs=1 takes the place of training_args.max_steps: 20 (line 13)" in said
     )
     assert len(said) == 4
+
+
+def test_a_nearer_source_of_rows_takes_the_place_of_a_mixture(tmp_path: Path) -> None:
+    mixed = strategy_text({}, beside={"dataset": {"mix": {"a.jsonl": 1, "b.jsonl": 2}}})
+    strategy = load(tmp_path, mixed, "dataset.dataset_name=org/rows")
+    assert (strategy.dataset.mix, strategy.dataset.dataset_name) == ({}, "org/rows")
+    named = strategy_text({}, beside={"dataset": {"train_file": "t.jsonl"}})
+    strategy = load(tmp_path, named, "dataset.mix={a.jsonl: 1}")
+    assert (strategy.dataset.mix, strategy.dataset.train_file) == ({"a.jsonl": 1.0}, None)
+
+
+def test_a_nearer_size_of_the_split_takes_the_place_of_another(tmp_path: Path) -> None:
+    counted = strategy_text({}, beside={"dataset": {"path": "d.jsonl", "eval_rows": 4}})
+    strategy = load(tmp_path, counted, "dataset.eval_percent=20")
+    assert (strategy.dataset.eval_rows, strategy.dataset.eval_split) == (None, 0.2)
 
 
 def test_a_training_file_as_a_flag_keeps_the_evaluation_file(tmp_path: Path) -> None:

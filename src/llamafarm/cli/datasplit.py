@@ -192,7 +192,8 @@ def _read_percent(text: str) -> _Percent:
     if word in PERCENT_WORDS:
         return cast("_Percent", word)
     try:
-        return non_negative_number(word.removesuffix("%"))
+        number = non_negative_number(word.removesuffix("%"))
+        return cast("_Percent", word) if word.endswith("%") and number < 1 else number
     except ValueError:
         raise ValueError(f"expected a percentage, or one of {', '.join(PERCENT_WORDS)}") from None
 

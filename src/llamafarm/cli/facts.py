@@ -48,7 +48,7 @@ def data_facts(report: DataReport) -> list[tuple[str, str]]:
         facts += _ledger(report.ledger)
     if report.truncated:
         facts.append(("cut", _cut(report)))
-    if report.dropped:
+    if report.rows_dropped:
         facts.append(("left out", _left_out(report)))
     if report.duplicates is not None:
         facts.append(("duplicates", _duplicates(report.duplicates)))
@@ -104,10 +104,11 @@ def _left_out(report: DataReport) -> str:
     rows = [f"{row.source} ({row.reason})" for row in report.dropped]
     total = report.rows_dropped
     kinds = ""
-    if report.ledger is not None and len(report.ledger.dropped) > 1:
+    if report.ledger is not None and (len(report.ledger.dropped) > 1 or not rows):
         counted = ", ".join(f"{count.rows:,} {count.kind}" for count in report.ledger.dropped)
         kinds = f" ({counted})"
-    return f"{count_of(total, 'row')}{kinds}: {_first(rows, total)}"
+    named = f": {_first(rows, total)}" if rows else ""
+    return f"{count_of(total, 'row')}{kinds}{named}"
 
 
 def _duplicates(counts: DuplicateCounts) -> str:

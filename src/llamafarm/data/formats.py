@@ -361,52 +361,6 @@ FORMATS: Mapping[str, RowFormat] = {
     )
 }
 
-# What other tools call these formats: axolotl's `type`, LLaMA-Factory's `formatting` and stages,
-# TRL's dataset types.
-FORMAT_ALIASES: Mapping[str, DataFormat] = {
-    "chat_template": "messages",
-    "chatml": "messages",
-    "conversational": "messages",
-    "openai": "messages",
-    "pygmalion": "sharegpt",
-    "alpaca_chat": "alpaca",
-    "alpaca_chat.load_concise": "alpaca",
-    "alpaca_instruct": "alpaca",
-    "alpaca_w_system": "alpaca",
-    "gpteacher": "alpaca",
-    "oasst": "alpaca",
-    "prompt-completion": "prompt_completion",
-    "kto": "prompt_completion",
-    "unpaired_preference": "prompt_completion",
-    "alpaca_chat.load_camel_ai": "qa",
-    "alpaca_chat.load_qa": "qa",
-    "alpaca_w_system.load_open_orca": "qa",
-    "alpaca_w_system.load_open_orca_chatml": "qa",
-    "metharme": "qa",
-    "nomic_gpt4all": "qa",
-    "context_qa.load_v2": "context_qa",
-    "concisechoice": "multiple_choice",
-    "explainchoice": "multiple_choice",
-    "summarizetldr": "summary",
-    "chat_template.argilla": "preference",
-    "chat_template.default": "preference",
-    "chatml.argilla": "preference",
-    "chatml.intel": "preference",
-    "chatml.prompt_pairs": "preference",
-    "chatml.ultra": "preference",
-    "llama3.argilla": "preference",
-    "llama3.intel": "preference",
-    "llama3.prompt_pairs": "preference",
-    "llama3.ultra": "preference",
-    "template_free": "input_output",
-    "completion": "text",
-    "language_modeling": "text",
-    "pretrain": "text",
-    "pretraining": "text",
-    "pt": "text",
-}
-
-
 @dataclass(frozen=True, slots=True)
 class RowSpec:
     """How rows are to be read.

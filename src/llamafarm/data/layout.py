@@ -17,13 +17,23 @@ from llamafarm.data.quality.observer import QualityObserver
 from llamafarm.data.quality.report import QualityReport
 from llamafarm.data.readers import RowSource
 from llamafarm.data.records import Item, Record
-from llamafarm.data.report import DroppedRow, DuplicateCounts, LeakageReport
+from llamafarm.data.report import DropKind, DroppedRow, DuplicateCounts, LeakageReport
 from llamafarm.data.request import DataRequest
 from llamafarm.data.rows import RowRef
 from llamafarm.data.scan import SIDES, FilePlan, Pipeline, Scan, scan
-from llamafarm.data.split import Split, SplitRequest, SplitSize, read_eval_percent, split_rows
+from llamafarm.data.split import (
+    EVAL,
+    TEST,
+    TRAIN,
+    Split,
+    SplitRequest,
+    SplitSize,
+    read_eval_percent,
+    split_rows,
+)
 from llamafarm.data.summary import format_name
 from llamafarm.data.survey import (
+    Rows,
     Survey,
     Surveyor,
     first_of_each,
@@ -34,7 +44,6 @@ from llamafarm.errors import DataError, Problem, count_of
 
 Work = Callable[[str, int, int], None]
 _UNUSED = -1
-_TRAIN, _EVAL, _TEST = range(3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +86,16 @@ def lay_out(
     pipeline = Pipeline.of(request)
     quality = QualityObserver()
     tell = work or (lambda what, done, total: None)
+    splits = _splits(request, files)
     grouped, stratified = request.group_by is not None, request.stratify_by is not None
-    with Surveyor(scratch, grouped=grouped, stratified=stratified) as surveyor:
+    with Surveyor(
+        scratch, grouped=splits and grouped, stratified=splits and stratified
+    ) as surveyor:
         scans = tuple(
             scan(
                 file.source,
                 number,
-                pipeline,
+                pipeline.labelled(request) if splits and file.role == "train" else pipeline,
                 request,
                 surveyor,
                 quality,
@@ -150,12 +162,14 @@ def _draw(
     if request.remove_duplicates:
         _remove_duplicates(survey, sides, scans)
     if request.max_samples is not None:
-        sides[np.flatnonzero(sides == _TRAIN)[request.max_samples :]] = _UNUSED
+        beyond = np.flatnonzero(sides == TRAIN)[request.max_samples :]
+        _count_unused(survey, scans, beyond, "beyond max_samples")
+        sides[beyond] = _UNUSED
     pairs = near_duplicates(survey, lambda done, all_: tell("looking for near copies", done, all_))
     counts = DuplicateCounts(duplicates, _count_near(survey, sides, pairs), NEAR_SIMILARITY)
     parts = _split(request, files, scans, survey, sides, pairs) if _splits(request, files) else None
     if parts is not None:
-        rows = np.flatnonzero(sides == _TRAIN)
+        rows = np.flatnonzero(sides == TRAIN)
         sides[rows] = parts.sides
     names = [file.source.name for file in files]
     leakage = tuple(
@@ -163,13 +177,13 @@ def _draw(
             survey,
             SIDES[side],
             np.flatnonzero(sides == side),
-            np.flatnonzero(sides == _TRAIN),
+            np.flatnonzero(sides == TRAIN),
             pairs,
             names,
-            forced=parts is not None and side == _EVAL,
+            forced=parts is not None and side == EVAL,
             progress=lambda done, all_: tell("looking for contained rows", done, all_),
         )
-        for side in (_EVAL, _TEST)
+        for side in (EVAL, TEST)
         if (sides == side).any()
     )
     warnings = () if parts is None else parts.warnings
@@ -197,7 +211,7 @@ def _split(
     sides: npt.NDArray[np.int8],
     pairs: RowPairs,
 ) -> Split:
-    rows = np.flatnonzero(sides == _TRAIN)
+    rows = np.flatnonzero(sides == TRAIN)
     _check_enough(len(rows), files, scans)
     return split_rows(
         groups_of(survey, rows, pairs),
@@ -259,18 +273,24 @@ def _split_text(request: DataRequest, files: Sequence[OpenFile], parts: Split | 
 
 
 def _count_exact(survey: Survey, sides: npt.NDArray[np.int8]) -> int:
-    keys = survey.content[sides == _TRAIN]
+    keys = survey.content[sides == TRAIN]
     return len(keys) - len(np.unique(keys))
 
 
 def _count_near(survey: Survey, sides: npt.NDArray[np.int8], pairs: RowPairs) -> int:
-    both = (sides[pairs.first] == _TRAIN) & (sides[pairs.second] == _TRAIN)
-    return len(np.union1d(pairs.first[both], pairs.second[both]))
+    """A pair stands for all copies of its two rows."""
+    _, copy_of = np.unique(survey.normal, return_inverse=True)
+    trained = np.zeros(int(copy_of.max(initial=-1)) + 1, np.bool_)
+    trained[copy_of[sides == TRAIN]] = True
+    first, second = copy_of[pairs.first], copy_of[pairs.second]
+    both = trained[first] & trained[second]
+    near = np.union1d(first[both], second[both])
+    return int((np.isin(copy_of, near) & (sides == TRAIN)).sum())
 
 
 def _remove_duplicates(survey: Survey, sides: npt.NDArray[np.int8], scans: Sequence[Scan]) -> None:
     """Of equal rows of one side only the first is used."""
-    for side in (_TRAIN, _EVAL, _TEST):
+    for side in (TRAIN, EVAL, TEST):
         rows = np.flatnonzero(sides == side)
         keys = survey.content[rows]
         kept = first_of_each(keys)
@@ -294,6 +314,12 @@ def _duplicate(survey: Survey, scans: Sequence[Scan], row: int, original: int) -
     return DroppedRow(ref, f"says the same as {where}", "duplicate")
 
 
+def _count_unused(survey: Survey, scans: Sequence[Scan], rows: Rows, kind: DropKind) -> None:
+    """Rows that are counted, and not named: nothing is wrong with them."""
+    for number, count in enumerate(np.bincount(survey.source[rows], minlength=len(scans)).tolist()):
+        scans[number].dropped.counts[kind] += count
+
+
 def _plans(
     files: Sequence[OpenFile],
     scans: Sequence[Scan],
@@ -308,8 +334,9 @@ def _plans(
         positions, side = survey.position[rows][used], sides[rows][used]
         repeats = np.ones(len(positions), np.int32)
         if file.weight != 1.0:
-            trained = np.flatnonzero(side == _TRAIN)
+            trained = np.flatnonzero(side == TRAIN)
             repeats[trained] = _repeats(len(trained), file.weight, seed, number)
+            found.dropped.counts["not drawn"] += int((repeats == 0).sum())
         plans.append(FilePlan(positions.copy(), side.copy(), repeats))
     return tuple(plans)
 
@@ -386,7 +413,7 @@ def formats_of(scans: Iterable[Scan]) -> Counter[str]:
 def check_weights(files: Sequence[OpenFile], plans: Sequence[FilePlan]) -> None:
     """Raises DataError for a weight that leaves nothing of a file to train on."""
     for file, plan in zip(files, plans, strict=True):
-        if file.role == "train" and not plan.rows:
+        if file.role == "train" and len(plan.positions) and not plan.rows:
             raise DataError(
                 f"{file.source.name} with weight {file.weight:g} gives no row to train on",
                 hint="raise its weight in dataset.mix, or leave the file out",

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llamafarm.data.groups import merge_groups
+from llamafarm.data.near.pairs import jaccard, shared_counts
 from llamafarm.data.near.search import NEAR_SIMILARITY, RowPairs, contained_pairs
 from llamafarm.data.report import (
     LEAK_WORDS,
@@ -136,19 +137,14 @@ def _look_in_large_groups(
     by_group = trained[np.argsort(group[trained], kind="stable")]
     begins = np.searchsorted(group[by_group], group[open_rows])
     for row, begin in zip(open_rows.tolist(), begins.tolist(), strict=True):
-        said = survey.store.shingles(row)
-        for other in by_group[begin : begin + _TWINS_COMPARED].tolist():
-            if group[other] != group[row]:
-                break
-            similarity = _jaccard(said, survey.store.shingles(other))
-            if similarity >= NEAR_SIMILARITY:
-                best[copy_of[row]], twin[copy_of[row]] = similarity, other
-                break
-
-
-def _jaccard(one: npt.NDArray[np.uint32], other: npt.NDArray[np.uint32]) -> float:
-    shared = len(np.intersect1d(one, other, assume_unique=True))
-    return shared / (len(one) + len(other) - shared)
+        others = by_group[begin : begin + _TWINS_COMPARED]
+        others = others[group[others] == group[row]]
+        mine = np.full_like(others, row)
+        sizes = survey.store.lengths(others), survey.store.lengths(mine)
+        similarity = jaccard(shared_counts(survey.store, others, mine), *sizes)
+        nearest = int(similarity.argmax())
+        if similarity[nearest] >= NEAR_SIMILARITY:
+            best[copy_of[row]], twin[copy_of[row]] = similarity[nearest], others[nearest]
 
 
 def _contained(survey: Survey, rows: Rows, trained: Rows, progress: Progress | None) -> _Found:

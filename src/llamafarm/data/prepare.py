@@ -7,18 +7,20 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 from llamafarm.cache import build_once, cache_root
 from llamafarm.data import cache
+from llamafarm.data.compressed import without_compression
 from llamafarm.data.layout import Layout, OpenFile, Work, check_weights, formats_of, lay_out
 from llamafarm.data.parts import Parts
 from llamafarm.data.readers import open_source
 from llamafarm.data.report import DataReport, LengthSummary, SourceFile, TokenLedger
 from llamafarm.data.request import DataLocation, DataRequest, Mixture
 from llamafarm.data.rows import Conversation
-from llamafarm.data.scan import Dropped, planned_rows
+from llamafarm.data.scan import Dropped, FilePlan, planned_rows
 from llamafarm.data.summary import (
     Cuts,
     eval_size_warning,
@@ -86,8 +88,11 @@ def _open_files(request: DataRequest) -> tuple[OpenFile, ...]:
 
 def _open(role: str, location: DataLocation, weight: float = 1.0) -> OpenFile:
     source = open_source(location)
-    packed = isinstance(location, Path) and location.suffix.lower() in (".gz", ".zst")
-    if isinstance(location, Path) and source.kind == "jsonl" and not packed:
+    if (
+        isinstance(location, Path)
+        and source.kind == "jsonl"
+        and without_compression(location) == location
+    ):
         return OpenFile(role, source, weight, location.stat().st_size)
     return OpenFile(role, source, weight)
 
@@ -198,15 +203,20 @@ def _tokenise_all(parts: Parts, job: _Job, layout: Layout) -> Tokenised:
         parts,
         num_workers=job.request.num_workers,
         skip_bad_rows=job.request.skip_bad_rows,
-        on_rows=_progress_counter(job.work, sum(plan.rows for plan in layout.plans)),
+        on_rows=_progress_counter(job.work, sum(plan.rows for _, plan in _tokenised(layout))),
     )
 
 
 def _sided_rows(layout: Layout) -> Iterator[SidedRow]:
     """The rows that become tokens, in the order of the files."""
-    for file, plan in zip(layout.files, layout.plans, strict=True):
-        if file.role != "test":
-            yield from planned_rows(file.source, layout.pipeline, plan)
+    for file, plan in _tokenised(layout):
+        yield from planned_rows(file.source, layout.pipeline, plan)
+
+
+def _tokenised(layout: Layout) -> list[tuple[OpenFile, FilePlan]]:
+    """The files whose rows become tokens, with which of them do."""
+    pairs = zip(layout.files, layout.plans, strict=True)
+    return [(file, plan) for file, plan in pairs if file.role != "test"]
 
 
 def _progress_counter(work: Work | None, total: int) -> Callable[[int], None]:
@@ -233,8 +243,9 @@ def _report(
 ) -> DataReport:
     rows = sum(side.rows for side in lengths.values())
     dropped = Dropped()
-    for found in layout.scans:
-        dropped.join(found.dropped)
+    for file, found in zip(layout.files, layout.scans, strict=True):
+        if file.role != "test":
+            dropped.join(found.dropped)
     dropped.join(done.dropped)
     cuts = Cuts(done.truncated, done.rows_truncated, done.trained_tokens_cut)
     return DataReport(
@@ -318,8 +329,5 @@ def conversations_of(request: DataRequest, side: Side, *, most: int) -> list[Con
     """
     with tempfile.TemporaryDirectory(prefix="llamafarm-") as scratch:
         layout = lay_out(request, _open_files(request), Path(scratch))
-    found: list[Conversation] = []
-    for row_side, conversation in _sided_rows(layout):
-        if row_side == side and len(found) < most:
-            found.append(conversation)
-    return found
+    rows = (row for row_side, row in _sided_rows(layout) if row_side == side)
+    return list(islice(rows, most))

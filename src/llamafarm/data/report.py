@@ -20,6 +20,8 @@ DropKind = Literal[
     "empty",
     "emptied by remove_patterns",
     "duplicate",
+    "beyond max_samples",
+    "not drawn",
     "prompt too long",
     "answer too long",
     "nothing trained",

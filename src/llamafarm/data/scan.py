@@ -35,15 +35,17 @@ class Pipeline:
 
     @classmethod
     def of(cls, request: DataRequest) -> Pipeline:
-        """The pipeline that a request asks for."""
+        """The pipeline that a request asks for; labels for a split are not looked for."""
         return cls(
             RowSpec(request.data_format, request.columns, request.roles),
             make_cleaner(request.remove_patterns),
             request.system_prompt,
             request.mask_history,
-            request.group_by,
-            request.stratify_by,
         )
+
+    def labelled(self, request: DataRequest) -> Pipeline:
+        """The same for rows that are split: each has to have the labels of the request."""
+        return replace(self, group_by=request.group_by, stratify_by=request.stratify_by)
 
     def read(self, item: Item) -> GoodRow | DroppedRow | BadRow:
         """One item as a row."""
@@ -113,7 +115,7 @@ class Dropped:
 
     def by_kind(self) -> tuple[DropCount, ...]:
         """The counts, the most frequent first."""
-        return tuple(DropCount(kind, rows) for kind, rows in self.counts.most_common())
+        return tuple(DropCount(kind, rows) for kind, rows in self.counts.most_common() if rows)
 
 
 @dataclass(slots=True)

@@ -7,7 +7,6 @@ Everything is an array with one entry a row, so that ten million rows fit.
 
 from __future__ import annotations
 
-import math
 import random
 from array import array
 from collections.abc import Callable, Iterator, Mapping
@@ -19,12 +18,10 @@ from numpy.typing import NDArray
 
 from llamafarm.data.groups import merge_groups
 from llamafarm.errors import DataError, UserError, count_of
+from llamafarm.strategy.shares import AUTO, NAMED_SHARES, auto_share
 
 EvalPercent = float | Literal["auto", "robust", "research"]
-# The seed document's recommendation: (rows below which it holds, percent), and its named profiles.
-AUTO_PERCENT: tuple[tuple[float, float], ...] = ((50, 5.0), (math.inf, 10.0))
-PROFILE_PERCENT: Mapping[str, float] = {"robust": 15.0, "research": 20.0}
-PERCENT_WORDS: tuple[str, ...] = ("auto", *PROFILE_PERCENT)
+PERCENT_WORDS: tuple[str, ...] = (AUTO, *NAMED_SHARES)
 
 TRAIN, EVAL, TEST = 0, 1, 2
 _ADJECTIVES = ("training", "evaluation", "test")
@@ -79,7 +76,7 @@ class SplitRequest:
             raise UserError(
                 f"a stable split cannot hold exactly {counted:,} rows: who is held out may not "
                 "depend on how many rows there are",
-                hint="give a percentage, or leave out --stable",
+                hint="give a share of the rows, or do without a stable split",
             )
 
     def held_out(self) -> tuple[tuple[int, SplitSize], ...]:
@@ -128,27 +125,25 @@ def read_eval_percent(
     and `research` are its profiles. Raises UserError, which names the flag, for anything else.
     """
     name = flag.removeprefix("--")
+    is_percentage = False
     if isinstance(value, str):
         word = value.strip().lower()
         if word in PERCENT_WORDS:
-            percent = PROFILE_PERCENT.get(word) or _auto_percent(rows)
-            return percent / 100, f"{name} {word}: {percent:g} % for {count_of(rows, 'row')}"
+            share = NAMED_SHARES.get(word) or auto_share(rows)
+            return share, f"{name} {word}: {100 * share:g} % for {count_of(rows, 'row')}"
+        is_percentage = word.endswith("%")
         value = _number(value, flag)
     if not 0 < value < 100:
         raise UserError(
             f"{flag} must lie between 0 and 100, or be {_WORDS} (got {value:g})",
             hint=f"use {flag} 10",
         )
-    if value < 1:
+    if value < 1 and not is_percentage:
         return value, f"{name} {value:g} is read as {value * 100:g} %"
     return value / 100, ""
 
 
 _WORDS = f"{', '.join(PERCENT_WORDS[:-1])} or {PERCENT_WORDS[-1]}"
-
-
-def _auto_percent(rows: int) -> float:
-    return next(percent for below, percent in AUTO_PERCENT if rows < below)
 
 
 def _number(text: str, flag: str) -> float:
@@ -158,11 +153,6 @@ def _number(text: str, flag: str) -> float:
         raise UserError(
             f'{flag} must be a number, {_WORDS} (got "{text}")', hint=f"use {flag} 10"
         ) from None
-
-
-def eval_count(rows: int, fraction: float) -> int:
-    """Eval rows: max(1, round(rows * fraction)); at least one row stays for training."""
-    return min(max(1, round(rows * fraction)), rows - 1)
 
 
 def row_name(row: int) -> str:
@@ -443,7 +433,7 @@ def _check_none_empty(found: NDArray[np.int64], wanted: Mapping[int, int]) -> No
         raise DataError(
             f"a stable split of {count_of(int(found.sum()), 'row')} leaves nothing on the "
             f"{' and the '.join(empty)} side",
-            hint="leave out --stable, bring more rows, or ask for another share or --seed",
+            hint="do without a stable split, bring more rows, or try another share or seed",
         )
 
 
@@ -471,7 +461,7 @@ def _heavy_group_warning(
         yield (
             f"{count_of(len(found), f'{_ADJECTIVES[side]} row')} instead of {wanted:,}: "
             f"{count_of(len(largest), 'row')} that belong together ({_named(largest, name)}) fell "
-            "on that side; another --seed may put them elsewhere"
+            "on that side; another seed may put them elsewhere"
         )
 
 

@@ -21,8 +21,8 @@ from llamafarm.data.clean import content_key
 from llamafarm.data.groups import merge_groups
 from llamafarm.data.near.search import RowPairs, near_pairs
 from llamafarm.data.near.shingles import ShingleStore
+from llamafarm.data.near.words import plain_form
 from llamafarm.data.rows import Conversation, Message
-from llamafarm.data.unicode_form import normalised
 
 Progress = Callable[[int, int], None]
 Keys = npt.NDArray[np.uint64]
@@ -91,7 +91,7 @@ def _plain(text: str) -> str:
     """Only the words, without case; a text without any word stays as it is."""
     if text.isascii():
         return " ".join(text.lower().translate(_NO_WORD).split()) or text.strip()
-    folded = normalised("NFKC", text).casefold()
+    folded = plain_form(text)
     return " ".join(_WORD.findall(folded)) or folded.strip()
 
 

@@ -118,7 +118,8 @@ class _Part:
                 self.dropped.add(DroppedRow(bad.source, bad.reason, kind))
             else:
                 faults.add(bad)
-        for row in result.dropped:
+        # A weight may repeat a row: it is left out once.
+        for row in dict.fromkeys(result.dropped):
             self.dropped.add(row)
         self.counts.add(result.counts)
         self.truncated += [row.truncated for _, row in result.rows if row.truncated]

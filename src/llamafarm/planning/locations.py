@@ -5,6 +5,7 @@ bundled.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def find_data_file(
 
     collections: a directory will do too.
     """
-    wanted = Path(name).expanduser()
+    wanted = _path(name)
     candidates = [directory / wanted for directory in directories]
     if bundled_data is not None and wanted.name == str(wanted):
         candidates += sorted(bundled_data.rglob(wanted.name))
@@ -49,7 +50,7 @@ def missing_file(strategy: Strategy, path: str, name: str, directories: Sequence
     """What to tell about a file that is nowhere: where it was looked for, and names that are
     near.
     """
-    wanted = Path(name).expanduser()
+    wanted = _path(name)
     message, hint = f"there is no file {name}", ""
     if wanted.is_absolute():
         directories = (wanted.parent,)
@@ -70,6 +71,11 @@ def shown_path(file: Path, working_directory: Path) -> str:
     if file.is_relative_to(working_directory):
         return str(file.relative_to(working_directory))
     return str(file)
+
+
+def _path(name: str) -> Path:
+    """With the home directory for `~`; a user that there is not stays as written."""
+    return Path(os.path.expanduser(name))  # noqa: PTH111  # which raises for such a user
 
 
 def _near_names(wanted: Path, directories: Sequence[Path]) -> list[str]:

@@ -54,6 +54,7 @@ from llamafarm.planning.plan import (
 from llamafarm.planning.render import short_field
 from llamafarm.planning.schedule import choose_schedules, choose_warmup
 from llamafarm.strategy.model import Strategy
+from llamafarm.strategy.shares import auto_share
 
 if TYPE_CHECKING:
     from llamafarm.export.route import ExportRoute
@@ -280,8 +281,10 @@ def _data_remarks(strategy: Strategy, request: DataRequest, report: DataReport) 
     """What reading the data has shown, as far as a person should not miss it."""
     lines = [warning("dataset", report.split, text) for text in report.warnings]
     rows = report.train.rows + (report.eval.rows if report.eval is not None else 0)
-    advised = tables.default_eval_fraction(rows)
-    if 0 < request.eval_fraction != advised and not is_written(strategy, "dataset.eval_split"):
+    advised = auto_share(rows)
+    if 0 < request.eval_fraction != advised and not any(
+        is_written(strategy, path) for path in ("dataset.eval_split", "dataset.eval_rows")
+    ):
         text = f"for {count_of(rows, 'row')} the table advises `eval_split: {advised:g}`"
         lines.append(notice("dataset.eval_split", request.eval_fraction, text))
     return lines

@@ -36,12 +36,17 @@ from llamafarm.planning.locations import (
 )
 from llamafarm.planning.templates import choose_template
 from llamafarm.strategy.model import DataFormat, Strategy
+from llamafarm.strategy.shares import (
+    AUTO,
+    STANDARD_SHARE,
+    VERY_SMALL_DATASET,
+    VERY_SMALL_SHARE,
+)
 
 _TRAIN = ("dataset.train_file", "dataset.path", "dataset.mix", "dataset.dataset_name")
 _EVAL_FILE, _EVAL_SPLIT = "dataset.eval_file", "dataset.eval_split"
 _EVAL_ROWS, _STABLE = "dataset.eval_rows", "dataset.stable_split"
-_AUTO, _BUNDLED = "auto", "bundled demo data"
-_STANDARD_EVAL_FRACTION = tables.SPLIT_ROWS[1].eval_fraction
+_BUNDLED = "bundled demo data"
 
 
 @dataclass(slots=True)
@@ -91,11 +96,11 @@ class _Places:
         """The file named at a dotted path, or what a directory or an index of datasets holds;
         `index.json#name` chooses one of its datasets.
         """
-        name, _, entry = str(_value(self.strategy, path)).partition("#")
-        if not entry or self.look(str(_value(self.strategy, path)), path) is not None:
-            file = self.find(path, found)
-        else:
-            file = self.look(name, path)
+        text = str(_value(self.strategy, path))
+        name, mark, entry = text.rpartition("#")
+        if not mark or self.look(text, path) is not None:
+            name, entry = text, ""
+        file = self.look(name, path) if entry else self.find(path, found)
         if file is None:
             if entry:
                 self.find(path, found)
@@ -264,12 +269,11 @@ def _row_shape(strategy: Strategy, collection: Collection | None, found: _Findin
         )
     found.decisions += [notice("dataset", "", text) for text in collection.notices]
     written = is_written(strategy, "dataset.format")
-    masked = is_written(strategy, "dataset.mask_history")
     return _RowShape(
         dataset.format if written else collection.data_format,
         {**collection.columns, **dataset.columns},
         {**collection.roles, **dataset.roles},
-        dataset.mask_history if masked else collection.mask_history,
+        dataset.mask_history,
     )
 
 
@@ -304,7 +308,7 @@ def _eval(
 
 
 def _names_a_split(split: str | float | None) -> bool:
-    return isinstance(split, str) and split != _AUTO and _number(split) is None
+    return isinstance(split, str) and split != AUTO and _number(split) is None
 
 
 def _no_evaluation(strategy: Strategy) -> Decision:
@@ -337,6 +341,10 @@ def _eval_share(
             text = f"{whereabouts(strategy, path)} has no effect: {why}"
             found.decisions.append(warning(path, _value(strategy, path), text))
         return 0.0, False
+    if strategy.dataset.eval_rows is not None and strategy.dataset.stable_split:
+        message = "a stable split cannot hold an exact number of rows"
+        hint = "write a fraction, e.g. `eval_split: 0.1`"
+        found.strategy_problems.append(problem(strategy, _EVAL_ROWS, message, hint))
     if strategy.dataset.eval_rows is not None:
         found.decisions.append(asked(strategy, _EVAL_ROWS, strategy.dataset.eval_rows))
         if written is not None:
@@ -345,25 +353,28 @@ def _eval_share(
                 f"{whereabouts(strategy, _EVAL_ROWS)} is"
             )
             found.decisions.append(warning(_EVAL_SPLIT, written, text))
-        return _STANDARD_EVAL_FRACTION, False
-    if written == _AUTO and strategy.dataset.stable_split:
+        return STANDARD_SHARE, False
+    if written == AUTO and strategy.dataset.stable_split:
         message = "auto follows from the number of rows: old rows would move as rows are added"
         hint = "write a fraction, e.g. `eval_split: 0.1`"
         found.strategy_problems.append(problem(strategy, _EVAL_SPLIT, message, hint))
-    if written == _AUTO:
-        note = "5 % of fewer than 50 rows, else 10 %"
-        found.decisions.append(asked(strategy, _EVAL_SPLIT, _AUTO, note))
-        return _STANDARD_EVAL_FRACTION, True
+    if written == AUTO:
+        note = (
+            f"{VERY_SMALL_SHARE:.0%} of fewer than {VERY_SMALL_DATASET} rows, "
+            f"else {STANDARD_SHARE:.0%}"
+        )
+        found.decisions.append(asked(strategy, _EVAL_SPLIT, AUTO, note))
+        return STANDARD_SHARE, True
     of_collection = training.collection.eval_fraction if training.collection else None
     if written is None and of_collection is not None:
         reason = "as the collection of the rows says"
         found.decisions.append(Decision(_EVAL_SPLIT, shown(of_collection), "detected", reason))
         return of_collection, False
     if written is None:
-        reason = f"{_STANDARD_EVAL_FRACTION:.0%} of the rows are kept for evaluation"
-        value = shown(_STANDARD_EVAL_FRACTION)
+        reason = f"{STANDARD_SHARE:.0%} of the rows are kept for evaluation"
+        value = shown(STANDARD_SHARE)
         found.decisions.append(Decision(_EVAL_SPLIT, value, "default", reason))
-        return _STANDARD_EVAL_FRACTION, False
+        return STANDARD_SHARE, False
     number = _number(written)
     if number is None:
         message = f"{written} names a split of the Hub, and the data are a local file"

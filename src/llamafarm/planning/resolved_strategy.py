@@ -105,7 +105,8 @@ def _data(strategy: Strategy, plan: TrainingPlan) -> Values:
     if isinstance(data.test_location, Path):
         values["dataset.test_file"] = _absolute(data.test_location)
     if not isinstance(data.eval_location, HubDataset):
-        values["dataset.eval_split"] = "auto" if data.eval_auto else data.eval_fraction or None
+        share = None if data.eval_rows is not None else data.eval_fraction or None
+        values["dataset.eval_split"] = "auto" if data.eval_auto else share
     if not data.eval_wanted:
         values["dataset.eval_file"] = None
     return values

@@ -10,6 +10,8 @@ import itertools
 import math
 from dataclasses import dataclass
 
+from llamafarm.strategy.shares import NAMED_SHARES, STANDARD_SHARE, VERY_SMALL_SHARE
+
 BILLION = 1e9
 
 
@@ -72,12 +74,11 @@ DATA_ROWS = (
     DataRow("1000-10000", 1_000, Range(1e-4, 2e-4), Range(2, 3), 0.03),
     DataRow("over 10000", 10_001, Range(2e-4, 5e-4), Range(1, 2), 0.01),
 )
-VERY_SMALL_DATASET = 50
 SPLIT_ROWS = (
-    SplitRow("very small dataset", 0.05),
-    SplitRow("standard training", 0.10),
-    SplitRow("robust validation", 0.15),
-    SplitRow("research", 0.20),
+    SplitRow("very small dataset", VERY_SMALL_SHARE),
+    SplitRow("standard training", STANDARD_SHARE),
+    SplitRow("robust validation", NAMED_SHARES["robust"]),
+    SplitRow("research", NAMED_SHARES["research"]),
 )
 MAX_LENGTH = 4096
 EFFECTIVE_BATCH = Range(8, 16)
@@ -176,11 +177,6 @@ def learning_rate_range(num_rows: int, num_parameters: int, *, full_finetune: bo
 def default_learning_rate(num_rows: int, num_parameters: int, *, full_finetune: bool) -> float:
     """The table's rate for this much data, this model and this method."""
     return _adapted(table_learning_rate(num_rows), num_parameters, full_finetune)
-
-
-def default_eval_fraction(num_rows: int) -> float:
-    """The share of the rows to evaluate on, by their number."""
-    return SPLIT_ROWS[0 if num_rows < VERY_SMALL_DATASET else 1].eval_fraction
 
 
 def _adapted(rate: float, num_parameters: int, full_finetune: bool) -> float:

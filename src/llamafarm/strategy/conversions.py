@@ -11,10 +11,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import get_args
 
-from llamafarm.data.formats import FORMAT_ALIASES
 from llamafarm.strategy.fields import Schema
-from llamafarm.strategy.model import DataFormat, LogLevel, OptimizerName, Tracker
+from llamafarm.strategy.model import (
+    FORMAT_ALIASES,
+    DataFormat,
+    LogLevel,
+    OptimizerName,
+    Tracker,
+)
 from llamafarm.strategy.nodes import MappingNode, Node, ScalarNode
+from llamafarm.strategy.shares import AUTO, NAMED_SHARES
 from llamafarm.strategy.values import (
     BadValueError,
     coerce,
@@ -84,20 +90,19 @@ def _number(node: Node, what: str, minimum: float, below: float) -> float:
     return float(value)
 
 
-# The words of the seed's split table, beside `auto`, which asks for the number of rows.
-_NAMED_SPLITS = {"robust": 0.15, "research": 0.2}
-
-
 def _percent(node: Node, path: str) -> Pairs:
     """10, `10%`, a fraction below one as it is, or a word of the seed's table."""
+    is_percentage = False
     if isinstance(node, ScalarNode) and isinstance(node.value, str):
         word = node.text.strip().lower()
-        if word == "auto" or word in _NAMED_SPLITS:
-            return ((path, _NAMED_SPLITS.get(word, word)),)
-        if word.endswith("%"):
+        if word == AUTO or word in NAMED_SHARES:
+            return ((path, NAMED_SHARES.get(word, word)),)
+        is_percentage = word.endswith("%")
+        if is_percentage:
             node = ScalarNode(word[:-1], node.line, quoted=False)
     value = _number(node, PERCENT.takes, 1e-9, 100)
-    return ((path, value if value < 1 else round(value / 100, 12)),)
+    is_share = value < 1 and not is_percentage
+    return ((path, value if is_share else round(value / 100, 12)),)
 
 
 def _ratio(node: Node, path: str) -> Pairs:

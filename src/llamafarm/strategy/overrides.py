@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from llamafarm.errors import Problem, StrategyError
 from llamafarm.strategy.assignment import FLAG_LAYER
 from llamafarm.strategy.collect import Collected, Collector, Spot
 from llamafarm.strategy.keys import CONFIG, Key, keys
 from llamafarm.strategy.model import Origin
-from llamafarm.strategy.nodes import Node, ScalarNode, from_plain, to_plain
+from llamafarm.strategy.nodes import MappingNode, Node, ScalarNode, from_plain, to_plain
 from llamafarm.strategy.values import did_you_mean, nearest
 from llamafarm.strategy.yaml_reader import parse_yaml
 
@@ -59,6 +59,12 @@ def collect_overrides(overrides: Sequence[Override], backend: str) -> Collected:
             rank_offset=later * len(keys()),
         )
         node = override.node or from_plain(override.value)
+        family = _family(override.path, backend) if isinstance(node, MappingNode) else None
+        if family is not None and isinstance(node, MappingNode):
+            for entry in node:
+                target = family.target.replace("*", entry.key)
+                collector.read(family, target, entry.value, replace(spot, path=target))
+            continue
         row = _find(override.path, backend, spot, collector)
         if row is not None:
             collector.read(row, _target(row, override.path), node, spot)
@@ -87,6 +93,18 @@ def _find(path: str, backend: str, spot: Spot, collector: Collector) -> Key | No
             return None
     collector.problem("unknown key", spot, _unknown_hint(path, rows))
     return None
+
+
+def _family(path: str, backend: str) -> Key | None:
+    """The row whose names are the user's own (`dataset.columns.*`), where the path means one."""
+    rows = [row for row in keys() if row.backend in ("", backend) and row.status == "obeyed"]
+    named = f"{path}.name"
+    found = {
+        row.target: row
+        for row in reversed(rows)
+        if row.path.endswith(".*") and (_is_target(row, named) or _ends_target(row, named))
+    }
+    return next(iter(found.values())) if len(found) == 1 else None
 
 
 def _unknown_hint(path: str, rows: Sequence[Key]) -> str:

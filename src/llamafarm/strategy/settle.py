@@ -17,21 +17,37 @@ class Settled:
     findings: Findings
 
 
+_MIX = "dataset.mix"
 # A value from the left makes those on the right meaningless when they come from further away:
 # from the file where it is a flag, or from the strategy that is extended.
 DISPLACES: Mapping[str, tuple[str, ...]] = {
     "dataset.path": (
         "dataset.train_file",
+        "dataset.mix",
         "dataset.eval_file",
         "dataset.dataset_name",
         "dataset.dataset_config_name",
     ),
     "dataset.train_file": (
         "dataset.path",
+        "dataset.mix",
         "dataset.dataset_name",
         "dataset.dataset_config_name",
     ),
-    "dataset.dataset_name": ("dataset.path", "dataset.train_file", "dataset.eval_file"),
+    "dataset.mix": (
+        "dataset.path",
+        "dataset.train_file",
+        "dataset.dataset_name",
+        "dataset.dataset_config_name",
+    ),
+    "dataset.dataset_name": (
+        "dataset.path",
+        "dataset.train_file",
+        "dataset.mix",
+        "dataset.eval_file",
+    ),
+    "dataset.eval_split": ("dataset.eval_rows",),
+    "dataset.eval_rows": ("dataset.eval_split",),
     "training_args.num_train_epochs": ("training_args.max_steps",),
     "base_model.id": ("base_model.revision",),
     "method.type": ("method.use_dora", "method.use_rslora"),
@@ -90,13 +106,19 @@ def _displace(values: Values) -> tuple[Values, Findings]:
     findings = Findings()
     for target in sorted(values, key=lambda target: _distance(values[target])):
         winner = remaining.get(target)
-        for other in DISPLACES.get(target, ()):
-            loser = remaining.get(other)
-            if winner is None or loser is None or not _is_nearer(winner, loser):
-                continue
-            del remaining[other]
-            findings += remark(loser, f"{winner.cited()} takes the place of {loser.cited()}")
+        for other in DISPLACES.get(_family(target), ()):
+            for name in [name for name in remaining if _family(name) == other]:
+                loser = remaining[name]
+                if winner is None or not _is_nearer(winner, loser):
+                    continue
+                del remaining[name]
+                findings += remark(loser, f"{winner.cited()} takes the place of {loser.cited()}")
     return remaining, findings
+
+
+def _family(target: str) -> str:
+    """The files of a mixture hold or give way together."""
+    return _MIX if target.startswith(f"{_MIX}.") else target
 
 
 def _is_nearer(winner: Assignment, loser: Assignment) -> bool:

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from llamafarm.data.collections import Collection, expand
-from llamafarm.data.formats import FORMAT_ALIASES, RowSpec
+from llamafarm.data.formats import RowSpec
 from llamafarm.data.read_conversations import read_conversations
 from llamafarm.errors import DataError
+from llamafarm.strategy.model import FORMAT_ALIASES
 
 from ..rows_on_disk import request_for, write_jsonl
 

@@ -15,11 +15,11 @@ from typing import get_args
 from llamafarm.data.collections.axolotl_files import dataset_files
 from llamafarm.data.collections.collection import Collection
 from llamafarm.data.collections.settings import Findings, Settings
-from llamafarm.data.formats import FORMAT_ALIASES, FORMATS
+from llamafarm.data.formats import FORMATS
 from llamafarm.data.readers import display_name
 from llamafarm.data.turn_reader import TURN_ROLES
 from llamafarm.errors import DataError, StrategyError
-from llamafarm.strategy.model import DataFormat
+from llamafarm.strategy.model import FORMAT_ALIASES, DataFormat
 from llamafarm.strategy.nodes import MappingNode, ScalarNode, SequenceNode, shown
 from llamafarm.strategy.yaml_reader import read_yaml
 
