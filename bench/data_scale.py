@@ -9,12 +9,14 @@ from __future__ import annotations
 import itertools
 import json
 import random
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from bench.deploy.child import peak_bytes
+from bench.environment import ROOT
 
 WORDS_A_ROW = 150
 _MEGABYTE = 1_000_000
@@ -61,7 +63,7 @@ def prepare_once(data: Path) -> None:
         seed=42,
         num_workers=cpu_threads(),
     )
-    at_start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    at_start = peak_bytes()
     begins: dict[str, float] = {}
     began = time.perf_counter()
 
@@ -75,7 +77,7 @@ def prepare_once(data: Path) -> None:
                 "seconds": time.perf_counter() - began,
                 "begins": begins,
                 "at_start": at_start,
-                "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                "peak": peak_bytes(),
                 "rows": report.train.rows + (report.eval.rows if report.eval else 0),
                 "tokens": report.ledger.tokens if report.ledger else 0,
             }
@@ -93,6 +95,7 @@ def measure(megabytes: int) -> dict[str, float]:
             check=True,
             capture_output=True,
             text=True,
+            cwd=ROOT,
         )
         found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
         return found

@@ -20,11 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.environment import ROOT
+from bench.workload import MEDICAL_QA
 from llamafarm.data.near.search import NEAR_SIMILARITY, RowPairs, contained_pairs, near_pairs
 from llamafarm.data.near.shingles import ShingleStore
-
-MEDICAL = ROOT / "demos" / "datasets" / "medical" / "medical_qa.jsonl"
 
 Row = tuple[str, str]
 Random = random.Random
@@ -289,7 +287,7 @@ def plant(bases: int, seed: int = 0) -> list[Planted]:
     """
     rng = Random(seed)
     writer = Writer(rng)
-    lines = MEDICAL.read_text(encoding="utf-8").splitlines()
+    lines = MEDICAL_QA.read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines[: bases // 2]]
     rows = [(record["question"], record["answer"]) for record in records]
     rows += [writer.row() for _ in range(bases - len(rows))]
@@ -342,7 +340,7 @@ class Recall:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """right: found pairs of one base; wrong: planted as unrelated, with the widest similarity."""
+    """right: found pairs of one base; wrong: found pairs that were planted as unrelated."""
 
     recalls: tuple[Recall, ...]
     right: int

@@ -23,6 +23,7 @@ from bench.deploy.memory import interpreter_peak_bytes
 from bench.environment import ROOT
 from llamafarm.data.near.search import contained_pairs, near_pairs
 from llamafarm.data.near.shingles import ShingleStore
+from llamafarm.data.near.signatures import BANDS
 
 BATCH_ROWS = 1000
 # One row in so many is looked up among the others: is it contained in one?
@@ -127,7 +128,7 @@ def measure(kind: str, rows: int) -> Cost:
         store.finish()
         everything = np.arange(len(store))
         shingles = int(store.lengths(everything).sum())
-        disk = sum(file.stat().st_size for file in Path(folder).iterdir()) + 25 * 8 * rows
+        disk = sum(file.stat().st_size for file in Path(folder).iterdir()) + BANDS * 8 * rows
         begin = time.perf_counter()
         pairs = near_pairs(store, everything)
         searching = time.perf_counter() - begin

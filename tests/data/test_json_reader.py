@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from llamafarm.data import encoding
 from llamafarm.data.json_reader import MAX_DEPTH, describe, read_jsonl, strict_json
+from llamafarm.data.read_conversations import read_conversations
 from llamafarm.data.readers import open_source
 from llamafarm.errors import DataError
 
-from .rows_on_disk import good_and_bad
+from .rows_on_disk import good_and_bad, request_for
 
 ROW = b'{"a": 1}'
 
@@ -227,6 +228,22 @@ def test_a_broken_json_file_is_refused_whole(content: bytes, said: str, tmp_path
     with pytest.raises(DataError) as caught:
         _read(tmp_path, "r.json", content)
     assert said in caught.value.render()
+
+
+def test_a_long_list_of_faults_is_cut_and_says_how_many_more(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"question": "Why?"}\n' * 57)
+    with pytest.raises(DataError, match="57 problems") as caught:
+        read_conversations(request_for(path))
+    assert len(caught.value.problems) == 21
+    assert "37 more" in caught.value.problems[-1].message
+
+
+def test_a_row_of_many_megabytes_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"question": "Why?", "answer": "' + b"x" * 20_000_000 + b'"}\n')
+    (row,) = read_conversations(request_for(path))
+    assert len(row.messages[1].content) == 20_000_000
 
 
 @pytest.mark.parametrize(

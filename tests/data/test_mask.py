@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from llamafarm.data.mask import AnswerSpan, answer_spans, token_mask
-from llamafarm.data.preview import preview
+from llamafarm.data.mask import AnswerSpan, answer_mask, answer_spans
 from llamafarm.data.rows import Message
 from llamafarm.data.templates import ChatTemplate
 
@@ -32,6 +31,7 @@ from .chat_families import (
     rows_of,
     trained_texts,
 )
+from .marked import marked
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -55,7 +55,7 @@ def test_masks_are_as_recorded(family: Family, tokenizer: PreTrainedTokenizerFas
     for name, messages in CONVERSATIONS.items():
         rows = rows_of(encode(family.template, tokenizer, messages))
         found[name] = {
-            "preview": preview(rows, 0, tokenizer),
+            "preview": marked(rows, tokenizer),
             "input_ids": " ".join(map(str, rows.input_ids(0).tolist())),
             "trained": "".join("01"[int(on)] for on in rows.trained(0)),
         }
@@ -244,24 +244,24 @@ def test_an_answer_may_say_what_is_written_in_its_place_to_find_it(answer: str) 
     assert text[spans[0].start : spans[0].end] == f"{answer};"
 
 
-OFFSETS_CASES = {
-    "tokens that fit": ([(0, 2), (2, 4), (4, 6)], (2, 6), [0, 1, 1]),
-    "a token that begins in the prompt": ([(0, 1), (1, 4), (4, 6)], (2, 6), [0, 1, 1]),
-    "a token that ends with the prompt": ([(0, 2), (2, 6)], (2, 6), [0, 1]),
-    "a token that goes on after the answer": ([(0, 2), (2, 4), (4, 8)], (2, 6), [0, 1, 0]),
-    "a space trimmed off its token": ([(0, 2), (3, 6)], (2, 6), [0, 1]),
-    "a space that is a token without width": ([(0, 2), (3, 3), (3, 6)], (2, 6), [0, 1, 1]),
-    "one character of three tokens": ([(0, 2), (2, 3), (2, 3), (2, 3)], (2, 3), [0, 1, 1, 1]),
-    "nothing": ([(0, 2)], (2, 2), [0]),
-    "the first token of all": ([(0, 2), (2, 4)], (0, 4), [0, 1]),
+# name: (ends of the tokens, the answer's characters, what is trained)
+ENDS_CASES = {
+    "tokens that fit": ([2, 4, 6], (2, 6), [0, 1, 1]),
+    "a token that begins in the prompt": ([1, 4, 6], (2, 6), [0, 1, 1]),
+    "one token for the whole answer": ([2, 6], (2, 6), [0, 1]),
+    "a token that goes on after the answer": ([2, 4, 8], (2, 6), [0, 1, 0]),
+    "a token without width before the answer": ([2, 2, 6], (2, 6), [0, 0, 1]),
+    "a token without width in the answer": ([2, 3, 3, 6], (2, 6), [0, 1, 1, 1]),
+    "one character of three tokens": ([2, 3, 3, 3], (2, 3), [0, 1, 1, 1]),
+    "nothing": ([2], (2, 2), [0]),
+    "the first token of all": ([2, 4], (0, 4), [0, 1]),
 }
 
 
-@pytest.mark.parametrize("name", OFFSETS_CASES)
+@pytest.mark.parametrize("name", ENDS_CASES)
 def test_characters_become_tokens(name: str) -> None:
-    offsets, (start, end), trained = OFFSETS_CASES[name]
-    special = np.zeros(len(offsets), dtype=np.bool_)
+    ends, (start, end), trained = ENDS_CASES[name]
     span = AnswerSpan(start, end, exact=True)
-    mask = token_mask(np.array(offsets), special, [span], "x" * 9)
+    mask = answer_mask(np.array(ends), lambda token: False, [span], "x" * 9)
     assert mask.trained.astype(int).tolist() == trained
     assert mask.end_trained == 0

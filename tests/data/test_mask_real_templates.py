@@ -19,7 +19,6 @@ from typing import Any
 
 import pytest
 
-from llamafarm.data.preview import preview
 from llamafarm.data.rows import Message
 from llamafarm.data.template_messages import SPELLINGS, template_messages
 from llamafarm.data.templates import TRAINING_DATE, ChatTemplate
@@ -37,6 +36,7 @@ from .chat_families import (
     trained_runs,
     trained_texts,
 )
+from .marked import marked
 
 GOLDENS = Path(__file__).parents[1] / "golden" / "masks" / "trl"
 BY_NAME = {family.name: family for family in REAL_FAMILIES}
@@ -89,7 +89,7 @@ def _ids(rows: ListRows) -> list[int]:
 def _record(rows: ListRows, tokenizer: Any) -> dict[str, Any]:
     tokens = tokenizer.convert_ids_to_tokens(_ids(rows))
     return {
-        "preview": re.sub("[^⟦⟧]+(?=⟦|$)", _shortened, preview(rows, 0, tokenizer)),
+        "preview": re.sub("[^⟦⟧]+(?=⟦|$)", _shortened, marked(rows, tokenizer)),
         "tokens": len(tokens),
         "fingerprint": sha256("\n".join(tokens).encode()).hexdigest()[:16],
         "trained": " ".join(f"{start}:{stop}" for start, stop in trained_runs(rows)),

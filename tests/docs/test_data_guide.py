@@ -13,7 +13,7 @@ import pytest
 from llamafarm.data import survey
 from llamafarm.data.compressed import MAX_RATIO, MAX_UNPACKED_BYTES
 from llamafarm.data.encoding import MAX_LINE_BYTES
-from llamafarm.data.formats import FORMAT_ALIASES, FORMATS, RowSpec, recognise, to_conversation
+from llamafarm.data.formats import FORMATS, RowSpec, recognise, to_conversation
 from llamafarm.data.leakage import GATE_SHARE
 from llamafarm.data.near.contained import CONTAINED_PERCENT, MIN_SHINGLES
 from llamafarm.data.near.search import NEAR_SIMILARITY
@@ -22,6 +22,7 @@ from llamafarm.data.readers import file_kind
 from llamafarm.data.records import BadRow, Record
 from llamafarm.data.report import LEAK_WORDS
 from llamafarm.data.rows import RowRef
+from llamafarm.strategy.model import FORMAT_ALIASES
 from tests.docs.pages import ROOT, Block, blocks, prose, sections, tables, ticked
 from tests.docs.shell import Ran, files_of, missing_lines, run_page, shown_after
 

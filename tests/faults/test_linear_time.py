@@ -22,7 +22,6 @@ from tests.data.rows_on_disk import request_for
 Shape = Callable[[int], bytes]
 FACTOR = 4
 MOST = 12
-# Shapes that take quadratic time today, each with where.
 
 
 def _answer(raw: bytes) -> bytes:

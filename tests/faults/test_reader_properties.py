@@ -255,9 +255,6 @@ GOOD: dict[str, Callable[[], bytes]] = {
 }
 
 
-# Kinds of file whose damage is not always told as it should be, each with what a user sees today.
-
-
 @pytest.mark.parametrize("name", list(GOOD))
 def test_a_changed_byte_is_read_or_refused_and_nothing_else(name: str, tmp_path: Path) -> None:
     path = tmp_path / name

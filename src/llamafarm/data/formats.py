@@ -361,6 +361,7 @@ FORMATS: Mapping[str, RowFormat] = {
     )
 }
 
+
 @dataclass(frozen=True, slots=True)
 class RowSpec:
     """How rows are to be read.

@@ -217,21 +217,6 @@ class TokenMask:
     end_trained: int
 
 
-def token_mask(
-    offsets: npt.NDArray[np.int64],
-    special: npt.NDArray[np.bool_],
-    spans: Sequence[AnswerSpan],
-    text: str,
-) -> TokenMask:
-    """The same as `answer_mask` for what tokenizers give.
-
-    offsets: int [tokens, 2], characters of each token (its start may be trimmed of a space, and the
-    bytes of one character may be several tokens); special: bool [tokens], special tokens.
-    """
-    ends = np.maximum.accumulate(offsets[:, 1])
-    return answer_mask(ends, lambda token: bool(special[token]), spans, text)
-
-
 def answer_mask(
     ends: npt.NDArray[np.int64],
     is_special: Callable[[int], bool],

@@ -9,8 +9,6 @@ from typing import Any
 from llamafarm.data.rows import RowRef
 from llamafarm.data.tokenized import TokenRows
 
-MARKS = ("\u27e6", "\u27e7")
-
 
 @dataclass(frozen=True, slots=True)
 class MarkedText:
@@ -32,11 +30,10 @@ class MarkedRow:
 
 def marked_rows(rows: TokenRows, tokenizer: Any, *, most: int) -> tuple[MarkedRow, ...]:
     """The first rows, at most so many."""
-    return tuple(marked_row(rows, row, tokenizer) for row in range(min(most, len(rows))))
+    return tuple(_marked_row(rows, row, tokenizer) for row in range(min(most, len(rows))))
 
 
-def marked_row(rows: TokenRows, row: int, tokenizer: Any) -> MarkedRow:
-    """One row: its tokens as text, run by run."""
+def _marked_row(rows: TokenRows, row: int, tokenizer: Any) -> MarkedRow:
     ids, trained = rows.input_ids(row).tolist(), rows.trained(row).tolist()
     runs = groupby(zip(ids, trained, strict=True), key=lambda pair: pair[1])
     pieces = tuple(
@@ -44,10 +41,3 @@ def marked_row(rows: TokenRows, row: int, tokenizer: Any) -> MarkedRow:
         for is_on, run in runs
     )
     return MarkedRow(rows.source(row), len(ids), sum(trained), pieces)
-
-
-def preview(rows: TokenRows, row: int, tokenizer: Any, *, marks: tuple[str, str] = MARKS) -> str:
-    """The text of one row with every run of trained tokens between two marks."""
-    begin, end = marks
-    pieces = marked_row(rows, row, tokenizer).pieces
-    return "".join(f"{begin}{p.text}{end}" if p.trained else p.text for p in pieces)

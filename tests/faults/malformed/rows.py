@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .case import Case, bad_row, good_row, jsonl, row
+from .case import Case, bad_line, bad_row, good_row, jsonl, row
 
 USER = {"role": "user", "content": "Why?"}
 ASSISTANT = {"role": "assistant", "content": "Because."}
@@ -67,7 +67,8 @@ TURNS = (
            {"role": "assistant", "content": ["B"]}),
     _asked("a part without its text", "messages[1].content[0].text",
            {"role": "assistant", "content": [{"type": "text"}]}),
-    _turns("a picture", "messages[0].content[0]: expected a text part",
+    _turns("a picture",
+           "messages[0].content[0]: expected a text part, found a part of type 'image_url'",
            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]},
            ASSISTANT),
     _turns("a user who says nothing", "the user's turn is empty",
@@ -140,6 +141,9 @@ TOOLS = (
     _calls("a text as a call", "messages[1].tool_calls[0]: expected a tool call", ["look_up"]),
     _calls("null as a call", "messages[1].tool_calls[0]: expected a tool call", [None]),
     _calls("a call of nothing", "messages[1].tool_calls[0].function", [{"id": "1"}]),
+    _turns("a call of nothing in the first turn",
+           'messages[0].tool_calls[0].function: expected {"name": …, "arguments": {…}}, found null',
+           {"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}),
     _calls("a call without a name", "function.name: expected the name of a tool",
            [{"function": {"arguments": "{}"}}]),
     _calls("a call of an empty name", "found an empty text",
@@ -258,6 +262,12 @@ QA = (
     bad_row("qa: answer is a list", QUESTION | {"answer": ["B"]}, "found a list"),
     bad_row("qa: answer is an object", QUESTION | {"answer": {"text": "B"}}, "found an object"),
     bad_row("qa: question is false", {"question": False, "answer": "B"}, "question: expected text"),
+    bad_line("qa: question of a million decimals",
+             b'{"question": 0.' + b"9" * 1_000_000 + b', "answer": "B"}',
+             "question: expected text, found a number (1.0)"),
+    bad_line("qa: half of a character in the answer",
+             b'{"question": "Why?", "answer": "a \\udc00 b"}',
+             "answer holds half of a character (\\udc00 without its other half)"),
     bad_row("qa: question and answer are null", {"question": None, "answer": None}, "answer"),
     bad_row("qa: other names", {"frage": "Warum?", "antwort": "Darum."},
             "dataset.columns: {question: frage, answer: antwort}"),
