@@ -20,12 +20,14 @@ from llamafarm.decision import Decision
 from llamafarm.errors import (
     GateRefused,
     LlamafarmError,
-    OutputError,
     Problem,
     StrategyError,
     UserError,
 )
 from llamafarm.export.request import ConvertRequest as ConvertRequest
+from llamafarm.inspection import Inspection as Inspection
+from llamafarm.inspection import InspectRequest as InspectRequest
+from llamafarm.inspection import write_data_page as write_data_page
 from llamafarm.monitoring.events import (
     EvalProgressEvent,
     Event,
@@ -36,19 +38,16 @@ from llamafarm.monitoring.events import (
     WorkEvent,
 )
 from llamafarm.readiness import (
-    Faults,
     NotPlannedError,
     notice_text,
     output_dir,
     plan_run,
     problems_of,
-    ready_data,
 )
 
 if TYPE_CHECKING:
     from llamafarm.data.datasplit import SplitResult
     from llamafarm.data.documents.report import PrepareReport
-    from llamafarm.data.preview import MarkedRow
     from llamafarm.data.report import DataReport
     from llamafarm.data.rows import Message
     from llamafarm.data.split import EvalPercent
@@ -104,29 +103,6 @@ class SetupReport:
     data: DataReport | None
     hardware: Hardware | None
     refused: bool = False
-
-
-@dataclass(frozen=True)
-class InspectRequest:
-    """What `inspect` was asked for. preview: rows to show as the model gets them."""
-
-    overrides: tuple[Override, ...]
-    strategy: str | None = None
-    strategy_file: Path | None = None
-    skip_bad_rows: bool = False
-    preview: int = 0
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """What there is to know of a dataset before it is trained on. refused: what the leakage gate
-    says to it, None where it lets it pass.
-    """
-
-    report: DataReport
-    decisions: tuple[Decision, ...]
-    rows: tuple[MarkedRow, ...]
-    refused: GateRefused | None
 
 
 @dataclass(frozen=True)
@@ -257,42 +233,14 @@ def inspect(request: InspectRequest, sinks: Sequence[Sink] = ()) -> Inspection:
     """Read a dataset as `train` would, and say what is in it: what would be trained, what would
     be left out or cut, and whether rows leak. Raises UserError with every fault.
     """
-    from llamafarm.data.leakage import check_leakage
-    from llamafarm.data.preview import marked_rows
+    from llamafarm import inspection
 
-    emit = _emitter(sinks)
-    strategy = _load_strategy(request.strategy, request.strategy_file, request.overrides)
-    faults = Faults()
-    ready = ready_data(
-        strategy,
+    return inspection.inspect(
+        _load_strategy(request.strategy, request.strategy_file, request.overrides),
         skip_bad_rows=request.skip_bad_rows,
-        allow_download=True,
-        emit=emit,
-        faults=faults,
+        preview=request.preview,
+        emit=_emitter(sinks),
     )
-    if ready.data is None:
-        raise faults.together()
-    refused = None
-    try:
-        check_leakage(ready.data.report.leakage, allowed=strategy.dataset.allow_leakage)
-    except GateRefused as refusal:
-        refused = refusal
-    rows = marked_rows(ready.data.train, ready.tokenizer, most=request.preview)
-    return Inspection(ready.data.report, ready.decisions, rows, refused)
-
-
-def write_data_page(
-    path: Path, title: str, facts: Sequence[tuple[str, str]], found: Inspection
-) -> None:
-    """An inspection as a web page. facts: label and text. Raises OutputError."""
-    from llamafarm.files import write_text_atomic
-    from llamafarm.monitoring.data_page import data_page
-
-    page = data_page(title, facts, found.report.warnings, found.rows)
-    try:
-        write_text_atomic(path, page)
-    except OSError as fault:
-        raise OutputError(f"{path} cannot be written: {fault.strerror or fault}") from fault
 
 
 def datasplit(

@@ -56,6 +56,25 @@ def test_rows_that_say_something_else_have_another_key(other: Conversation) -> N
     assert content_key(other) != content_key(_row("Why?"))
 
 
+@pytest.mark.parametrize(
+    "other", ["Caf\u00e9\nor tea?", " Cafe\u0301 or  tea? ", "Caf\u00e9 or tea?"]
+)
+def test_texts_inside_fields_calls_and_tools_are_normalised_as_contents_are(other: str) -> None:
+    said = "Cafe\u0301 or tea?"
+    assert fields_key({"x": {"y": [other]}}) == fields_key({"x": {"y": [said]}})
+    assert content_key(_with_call(arguments={"q": [other]})) == content_key(
+        _with_call(arguments={"q": [said]})
+    )
+    tools = [({"type": "function", "description": text},) for text in (other, said)]
+    assert content_key(replace(CALLED, tools=tools[0])) == content_key(
+        replace(CALLED, tools=tools[1])
+    )
+
+
+def test_two_fields_whose_names_differ_in_white_space_stay_two() -> None:
+    assert fields_key({"a": 1, "a ": 2}) != fields_key({"a ": 2})
+
+
 def test_records_of_no_known_format_are_compared_by_all_their_fields() -> None:
     assert fields_key({"a": "x  y", "b": 1}) == fields_key({"b": 1, "a": "x y"})
     assert fields_key({"a": "x"}) != fields_key({"b": "x"})

@@ -300,6 +300,45 @@ def test_of_two_answers_the_chosen_one_is_trained(fields: dict[str, object]) -> 
     assert _parse(fields)[1] == "preference"
 
 
+SAID = {"role": "assistant", "content": "Hm."}
+HISTORY = [{"role": "user", "content": "Hi"}, SAID, {"role": "user", "content": Q}]
+CHOSEN = {"role": "assistant", "content": A}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"prompt": HISTORY, "completion": A},
+        {"prompt": HISTORY, "completion": [CHOSEN]},
+        {"prompt": HISTORY, "chosen": A, "rejected": "No."},
+        {"prompt": HISTORY, "chosen": [CHOSEN], "rejected": [SAID]},
+        {"prompt": HISTORY, "chosen": [*HISTORY, CHOSEN], "rejected": [*HISTORY, SAID]},
+        {"conversations": HISTORY, "chosen": CHOSEN, "rejected": SAID},
+        {"instruction": Q, "history": [["Hi", "Hm."]], "chosen": A, "rejected": "No."},
+    ],
+)
+def test_answers_in_a_prompt_are_not_trained(fields: dict[str, object]) -> None:
+    messages = _parse(fields)[0].messages
+    assert [m.content for m in messages] == ["Hi", "Hm.", Q, A]
+    assert [m.content for m in messages if m.role == "assistant" and m.trained] == [A]
+
+
+def test_an_answer_that_says_what_the_prompt_said_is_trained() -> None:
+    fields = {"prompt": HISTORY, "chosen": [*HISTORY, SAID], "rejected": [*HISTORY, CHOSEN]}
+    answers = [m for m in _parse(fields)[0].messages if m.role == "assistant"]
+    assert [(m.content, m.trained) for m in answers] == [("Hm.", False), ("Hm.", True)]
+
+
+def test_a_prompt_with_an_answer_and_a_completion_without_one_has_nothing_to_learn() -> None:
+    bad = _bad({"prompt": HISTORY, "completion": [{"role": "user", "content": "?"}]})
+    assert bad.reason == "completion: no turn of the assistant is trained: nothing to learn"
+
+
+def test_the_answers_in_the_history_of_an_alpaca_row_are_trained() -> None:
+    messages = _parse({"instruction": Q, "output": A, "history": [["Hi", "Hm."]]})[0].messages
+    assert [m.content for m in messages if m.role == "assistant" and m.trained] == ["Hm.", A]
+
+
 def test_the_system_prompt_of_a_preference_row_comes_first() -> None:
     fields = {"system": "Be kind.", "question": Q, "chosen": A, "rejected": "No."}
     assert _turns(fields) == [("system", "Be kind."), *ASKED]

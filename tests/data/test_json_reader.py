@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamafarm.data import encoding
+from llamafarm.data import encoding, json_reader
 from llamafarm.data.json_reader import MAX_DEPTH, describe, read_jsonl, strict_json
 from llamafarm.data.read_conversations import read_conversations
 from llamafarm.data.readers import open_source
@@ -199,10 +200,44 @@ def test_a_json_value_over_several_lines_is_read_as_json(content: bytes, tmp_pat
     assert good_and_bad(source.items())[1] == []
 
 
-def test_one_conversation_in_a_json_file_is_a_row_and_not_a_list_of_rows(tmp_path: Path) -> None:
-    good, _ = _read(tmp_path, "r.json", b'{"messages": [{"role": "user", "content": "x"}]}')
-    assert len(good) == 1
-    assert "messages" in good[0].fields
+@pytest.mark.parametrize(
+    "key",
+    [
+        "messages",
+        "conversations",
+        "segments",
+        "tools",
+        "functions",
+        "prompt",
+        "completion",
+        "chosen",
+        "rejected",
+    ],
+)
+def test_one_row_in_a_json_file_is_a_row_and_not_a_list_of_rows(key: str, tmp_path: Path) -> None:
+    row = {key: [{"role": "user", "content": "x"}], "text": "y"}
+    good, _ = _read(tmp_path, "r.json", json.dumps(row, indent=1).encode())
+    assert [dict(record.fields) for record in good] == [row]
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("r s.json", "jq -c '.[]' '{0}/r s.json' > '{0}/r s.jsonl'"),
+        ("r.json.gz", "gunzip -c {0}/r.json.gz | jq -c '.[]' > {0}/r.jsonl"),
+    ],
+)
+def test_a_json_file_too_large_for_the_memory_is_refused(
+    name: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = b'[\n{"a": 1},\n{"a": 2}\n]'
+    packed = gzip.compress(content) if name.endswith(".gz") else content
+    monkeypatch.setattr(json_reader, "MAX_JSON_BYTES", len(content))
+    assert len(_read(tmp_path, name, packed)[0]) == 2
+    monkeypatch.setattr(json_reader, "MAX_JSON_BYTES", len(content) - 1)
+    with pytest.raises(DataError, match="GiB of JSON, which is read as a whole") as caught:
+        _read(tmp_path, name, packed)
+    assert command.format(tmp_path) in caught.value.hint
 
 
 def test_a_list_item_that_is_no_object_is_named_by_its_number(tmp_path: Path) -> None:
@@ -228,6 +263,25 @@ def test_a_broken_json_file_is_refused_whole(content: bytes, said: str, tmp_path
     with pytest.raises(DataError) as caught:
         _read(tmp_path, "r.json", content)
     assert said in caught.value.render()
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "said"),
+    [
+        (b'["\xe4"]', 1, "byte 0xE4 at column 3 (byte 3 of the file)"),
+        (b'\xef\xbb\xbf["\xe4"]', 1, "byte 0xE4 at column 3 (byte 6 of the file)"),
+        (b'[\n{"a": 1},\n{"\xe4": 2},\n1]', 3, "byte 0xE4 at column 3 (byte 15 of the file)"),
+        (b'[\n"\xe2\x82', 2, "byte 0xE2 at column 2 (byte 4 of the file)"),
+    ],
+)
+def test_a_wrong_byte_of_a_json_file_is_named_by_its_own_line(
+    content: bytes, line: int, said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError) as caught:
+        _read(tmp_path, "r.json", content)
+    (problem,) = caught.value.problems
+    assert problem.where == f"{tmp_path / 'r.json'}:{line}"
+    assert said in problem.message
 
 
 def test_a_long_list_of_faults_is_cut_and_says_how_many_more(tmp_path: Path) -> None:

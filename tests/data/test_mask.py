@@ -264,4 +264,4 @@ def test_characters_become_tokens(name: str) -> None:
     span = AnswerSpan(start, end, exact=True)
     mask = answer_mask(np.array(ends), lambda token: False, [span], "x" * 9)
     assert mask.trained.astype(int).tolist() == trained
-    assert mask.end_trained == 0
+    assert mask.ends == ()

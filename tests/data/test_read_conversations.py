@@ -40,3 +40,18 @@ def test_a_bad_row_is_an_error_with_its_place(tmp_path: Path) -> None:
     with pytest.raises(DataError) as fault:
         read_conversations(request_for(file))
     assert fault.value.problems[0].where.endswith("d.jsonl:2")
+
+
+def test_where_no_row_is_left_the_count_and_the_first_reasons_are_told(tmp_path: Path) -> None:
+    silent = {"messages": [{"role": "user", "content": "Hi"}]}
+    file = write_jsonl(tmp_path / "d.jsonl", [{"text": "SPAM"}, {"question": "?"}, silent])
+    request = request_for(file, skip_bad_rows=True, remove_patterns=("SPAM",))
+    with pytest.raises(DataError) as fault:
+        read_conversations(request)
+    assert fault.value.summary.endswith("d.jsonl: no row is left, all 3 were dropped")
+    found = [(p.where.rsplit(":")[-1], p.message) for p in fault.value.problems]
+    assert found == [
+        ("1", "text is empty after remove_patterns"),
+        ("2", "answer: expected text, found no such field"),
+        ("3", "messages: no turn of the assistant: nothing to learn"),
+    ]

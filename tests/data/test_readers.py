@@ -102,7 +102,10 @@ def test_a_file_without_permission_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("r.txt", "as JSONL"),
+        ("r.txt", "`llamafarm prepare {}/r.txt --output data.jsonl`"),
+        ("r.md", "`llamafarm prepare {}/r.md --output data.jsonl`"),
+        ("r s.pdf", "`llamafarm prepare '{}/r s.pdf' --output data.jsonl`"),
+        ("r s.zip", "`unzip '{}/r s.zip'`"),
         ("r.xlsx", "as CSV"),
         ("r.jsonl.bz2", "bunzip2 -k"),
         ("r.tar.gz", "tar -xf"),
@@ -117,7 +120,7 @@ def test_other_kinds_of_file_are_refused_with_a_way_out(
     path.write_bytes(ROW)
     with pytest.raises(DataError) as caught:
         open_source(path)
-    assert hint in caught.value.hint
+    assert hint.format(tmp_path) in caught.value.hint
 
 
 def test_the_fingerprint_is_the_sha256_of_the_bytes(tmp_path: Path) -> None:

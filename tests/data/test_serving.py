@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from llamafarm.data.serving import ServingFacts, serving_facts
+from llamafarm.errors import DataError
 from tests.data.chat_families import FAMILIES, Family, family_tokenizer
 
 
@@ -40,3 +41,12 @@ def test_a_model_without_a_template_begins_and_ends_as_its_tokenizer_does(
     smollm2_tokenizer: Any,
 ) -> None:
     assert serving_facts(smollm2_tokenizer, None) == ServingFacts(False, 2)
+
+
+@pytest.mark.parametrize("text", ["{{ messages[0].content }}", "{# nothing #}"])
+def test_a_template_that_leaves_out_the_answer_is_refused(
+    text: str, smollm2_tokenizer: Any
+) -> None:
+    with pytest.raises(DataError, match="does not write what the assistant says") as fault:
+        serving_facts(smollm2_tokenizer, text)
+    assert "chat_template.jinja" in fault.value.hint

@@ -370,8 +370,8 @@ def test_a_stable_split_is_close_to_its_share_and_says_what_it_promises() -> Non
     (notice,) = split.notices
     assert notice == (
         "stable: no old row changes sides when rows are added, unless they join two old groups; "
-        f"counts are approximate: {len(split.eval):,} evaluation rows instead of 1,000, "
-        f"{len(split.test):,} test rows instead of 2,000"
+        f"counts are approximate: {len(split.eval):,} evaluation rows where 1,000 were asked for, "
+        f"{len(split.test):,} test rows where 2,000 were asked for"
     )
     assert split.warnings == ()
 

@@ -37,6 +37,15 @@ def test_tables_are_read_with_their_header(name: str, content: bytes, tmp_path: 
     assert not bad
 
 
+@pytest.mark.parametrize("blank", [b"\n", b"\r\n\n", b"\xef\xbb\xbf\n"])
+def test_the_separator_is_that_of_the_header_also_after_blank_lines(
+    blank: bytes, tmp_path: Path
+) -> None:
+    good, bad = _read(tmp_path, "r.csv", blank + b"question;answer\nWhy?;Because.\n")
+    assert [dict(r.fields) for r in good] == [{"question": "Why?", "answer": "Because."}]
+    assert not bad
+
+
 def test_a_cell_over_several_lines_is_one_row_named_by_its_first_line(tmp_path: Path) -> None:
     content = b'q,a\n"one\ntwo\r\nthree",x\n\n"say ""hi""",y\n'
     good, bad = _read(tmp_path, "r.csv", content)

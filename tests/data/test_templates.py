@@ -216,6 +216,56 @@ def test_a_template_without_a_place_for_tools_says_so(
     assert "prompt_template.format" in caught.value.hint
 
 
+TWO_CALLS = (
+    TURNS[0],
+    Message("assistant", "", tool_calls=(CALL, CALL)),
+    Message("tool", "12"),
+    Message("tool", "13"),
+)
+SPOKEN = (TURNS[0], Message("assistant", "Let me look.", tool_calls=(CALL,)))
+
+
+@pytest.mark.parametrize(
+    ("written", "messages", "said", "hint"),
+    [
+        ("m.tool_calls[0]", TWO_CALLS, "several tool calls in one turn", "a turn of its own"),
+        ("m.tool_calls", SPOKEN, "words beside a tool call", "leave the words out"),
+    ],
+)
+def test_what_a_template_leaves_out_beside_a_call_is_refused(
+    written: str, messages: Sequence[Message], said: str, hint: str
+) -> None:
+    text = (
+        "{% for m in messages %}{% if m.tool_calls %}{{ "
+        + written
+        + " | tojson }}{% else %}{{ m.content }}{% endif %}\n{% endfor %}"
+    )
+    assert "Rome" in _template(text).render(TURNS)
+    with pytest.raises(DataError) as caught:
+        _template(text).render(messages)
+    assert f"the model's chat template has no place for {said}" in caught.value.render()
+    assert hint in caught.value.hint
+
+
+def test_blank_words_beside_a_call_are_none() -> None:
+    text = "{% for m in messages if m.tool_calls %}{{ m.tool_calls | tojson }}{% endfor %}"
+    text += "{% for m in messages if m.role == 'tool' %}{{ m.content }}{% endfor %}"
+    blank = Message("assistant", " \n", tool_calls=(CALL,))
+    assert "Rome" in _template(text).render((TURNS[0], blank))
+
+
+def test_an_answer_that_stands_apart_from_its_call_has_to_show_as_well() -> None:
+    text = (
+        "{% for m in messages %}{% if m.tool_calls %}{{ m.tool_calls | tojson }}"
+        "{{ messages[loop.index].content if not loop.last }}{% elif m.role != 'tool' %}"
+        "{{ m.content }}{% endif %}\n{% endfor %}"
+    )
+    assert "12" in _template(text).render(TURNS)
+    apart = (*TURNS[:2], Message("user", "Well?"), *TURNS[2:])
+    with pytest.raises(DataError, match="no place for the answers of tools"):
+        _template(text).render(apart)
+
+
 def test_a_template_that_writes_what_tools_say_takes_them_without_calls() -> None:
     assert _template(ECHO).render((TURNS[0], *TURNS[2:])) == (
         "user: Warm in Rome?\ntool: 12\nassistant: No.\n"

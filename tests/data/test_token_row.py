@@ -61,6 +61,85 @@ def test_a_row_longer_than_max_length_is_cut_and_named(tokenizer: Any) -> None:
     assert cut.truncated.trained_tokens_cut == int(whole.trained[20:].sum())
 
 
+def _end_shares(rows: RowTokenizer, *row: Conversation) -> tuple[int, int]:
+    counts = rows.encode(row).counts
+    return counts.answers, counts.answers_end_trained
+
+
+@pytest.mark.parametrize("end_tokens", [1, 2])
+def test_an_answer_has_its_end_only_where_the_row_is_cut_behind_it(
+    tokenizer: Any, end_tokens: int
+) -> None:
+    end = "<|im_end|>" * end_tokens
+    text = f"{{% for m in messages %}}<|im_start|>{{{{ m.role + ' ' + m.content }}}}{end}"
+    text += "\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant{% endif %}"
+    template = ChatTemplate.for_tokenizer(text, tokenizer)
+    row = Conversation(RowRef("r", 1), _turns("a", "one two three", "b", "four five"))
+    whole = RowTokenizer(tokenizer, template, Limits(512)).encode([row]).rows[0][1]
+    trained = np.flatnonzero(whole.trained)
+    first_end = int(trained[np.flatnonzero(np.diff(trained) > 1)[0]])
+    found = {
+        length: _end_shares(RowTokenizer(tokenizer, template, Limits(length)), row)
+        for length in range(first_end - 2, int(trained[-1]) + 2)
+    }
+    last_end = int(trained[-1])
+    for length, (answers, ends) in found.items():
+        assert answers == 2
+        assert ends == (length > first_end) + (length > last_end), length
+
+
+def test_answers_that_stand_next_to_each_other_have_an_end_each(tokenizer: Any) -> None:
+    text = (
+        "{% for m in messages %}{{ m.content }}{% if m.role == 'assistant' %}<|im_end|>"
+        "{% endif %}{% endfor %}"
+    )
+    template = ChatTemplate.for_tokenizer(text, tokenizer)
+    turns = (Message("user", "a"), Message("assistant", "one"), Message("assistant", "two"))
+    row = Conversation(RowRef("r", 1), turns)
+    whole = RowTokenizer(tokenizer, template, Limits(512)).encode([row]).rows[0][1]
+    tokens = len(whole.input_ids)
+    assert whole.trained.tolist() == [False, *[True] * (tokens - 1)]
+    found = [
+        _end_shares(RowTokenizer(tokenizer, template, Limits(length)), row)
+        for length in (tokens, tokens - 1, tokens - 3)
+    ]
+    assert found == [(2, 2), (2, 1), (2, 0)]
+
+
+def test_an_end_token_that_was_appended_and_cut_off_again_is_not_trained(tokenizer: Any) -> None:
+    template = ChatTemplate("{% for m in messages %}{{ m.content }}\n{% endfor %}", {})
+    row = _chat(1, "a", "one two three")
+    tokens = len(RowTokenizer(tokenizer, template, Limits(64)).encode([row]).rows[0][1].input_ids)
+    for length, ends in ((tokens, 1), (tokens - 1, 0)):
+        assert _end_shares(RowTokenizer(tokenizer, template, Limits(length)), row) == (1, ends)
+
+
+def test_pieces_of_text_that_are_cut_before_their_end_token_are_counted(tokenizer: Any) -> None:
+    row = _pieces(("Q", False), (" A B", True), ("<|im_end|>", True), (" C", False))
+    found = [_encode(tokenizer, row, max_length=length).counts for length in (5, 4, 3)]
+    assert [(c.answers, c.answers_end_trained) for c in found] == [(1, 1), (1, 1), (1, 0)]
+
+
+def test_what_was_cut_off_is_shown_from_its_first_token_on(bos_tokenizer: Any) -> None:
+    said = "one two three four"
+    rows = {
+        "text": Conversation(RowRef("r", 1), text=said),
+        "pieces": _pieces(("one", False), (" two three four", True)),
+    }
+    for name, row in rows.items():
+        cut = _encode(bos_tokenizer, row, max_length=3).rows[0][1]
+        assert cut.input_ids.tolist()[0] == bos_tokenizer.bos_token_id, name
+        kept = bos_tokenizer.decode(cut.input_ids[1:])
+        assert cut.truncated is not None
+        assert (kept, cut.truncated.lost) == ("one two", "three four"), name
+
+
+def test_what_was_cut_off_is_shown_where_no_start_token_was_added(bos_tokenizer: Any) -> None:
+    row = Conversation(RowRef("r", 1), text="<s>one two three four")
+    cut = _encode(bos_tokenizer, row, max_length=3).rows[0][1]
+    assert cut.truncated is not None and cut.truncated.lost == "three four"
+
+
 def test_a_row_of_exactly_max_length_is_not_cut(tokenizer: Any) -> None:
     row = _chat(1, "Why?", "Because.")
     tokens = len(_encode(tokenizer, row).rows[0][1].input_ids)

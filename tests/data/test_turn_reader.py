@@ -121,6 +121,95 @@ def test_answers_of_tools_without_ids_keep_their_order() -> None:
     assert [m.content for m in _good(row).messages[2:4]] == ["b", "a"]
 
 
+def _calling(*names: str) -> dict[str, object]:
+    return {**CALLING, "tool_calls": [{**CALL, "id": name} for name in names]}
+
+
+def _found(name: str, content: str = "") -> dict[str, object]:
+    said = {"role": "tool", "content": content or name}
+    return {**said, "tool_call_id": name} if name else said
+
+
+def _said(*turns: dict[str, object]) -> list[str]:
+    messages = _good({"messages": [ASKED, *turns, ANSWER]}).messages
+    return [m.content for m in messages if m.role == "tool"]
+
+
+def test_answers_with_and_without_ids_together_leave_no_call_out() -> None:
+    calling = _calling("a", "b", "c")
+    assert _said(calling, _found("b"), _found("", "first"), _found("", "last")) == [
+        "first",
+        "b",
+        "last",
+    ]
+
+
+def test_a_call_may_be_answered_later_than_the_one_before_it() -> None:
+    assert _said(_calling("a", "b"), _found("a"), ANSWER, _found("b")) == ["a", "b"]
+
+
+def test_ids_may_be_used_again_in_a_later_turn() -> None:
+    turns = [_calling("a"), _found("a", "1"), _calling("a"), _found("a", "2")]
+    assert _said(*turns) == ["1", "2"]
+
+
+def test_the_last_calls_of_a_turn_may_be_without_answers() -> None:
+    assert _said(_calling("a", "b"), _found("a")) == ["a"]
+    assert _said(_calling("a", "b"), _found("", "both")) == ["both"]
+    assert _said(_calling("a", "b"), ASKED, _calling("c"), _found("c")) == ["c"]
+
+
+TOGETHER = "calls that are answered together stand in one turn"
+
+
+@pytest.mark.parametrize(
+    ("turns", "path", "said"),
+    [
+        (
+            [_calling("a", "b"), _found("b")],
+            "messages[2].tool_call_id",
+            "answers the call weather (b), but weather (a) before it has no answer",
+        ),
+        (
+            [_calling("a", "b", "c"), _found("a"), _found("c")],
+            "messages[3].tool_call_id",
+            "answers the call weather (c), but weather (b) before it has no answer",
+        ),
+        (
+            [_calling("", "b"), _found("b")],
+            "messages[2].tool_call_id",
+            "answers the call weather (b), but weather before it has no answer",
+        ),
+        (
+            [_calling("a", "b"), _found("a"), _found("a")],
+            "messages[3].tool_call_id",
+            "answers a call that has an answer already",
+        ),
+        (
+            [_calling("a", "b"), _found("", "of a"), ANSWER, _found("a")],
+            "messages[4].tool_call_id",
+            "answers a call that has an answer already",
+        ),
+        (
+            [_calling("a"), _calling("b"), _found("a"), _found("b")],
+            "messages[3].tool_call_id",
+            f"answers a call before the last turn that calls; {TOGETHER}",
+        ),
+        (
+            [_calling(""), _calling(""), _found("", "1"), _found("", "2")],
+            "messages[4]",
+            f"answers no call of the last turn that calls; {TOGETHER}",
+        ),
+    ],
+)
+def test_an_answer_whose_call_its_place_does_not_tell_is_a_fault(
+    turns: list[dict[str, object]], path: str, said: str
+) -> None:
+    ((found, message),) = _faults({"messages": [ASKED, *turns, ANSWER]}).items()
+    assert found == path
+    assert message.startswith(said)
+
+
 def test_no_tools_and_no_calls_are_none() -> None:
     for tools in (None, "", " ", [], "[]"):
         turns = [ASKED, {**ANSWER, "tool_calls": []}]
@@ -237,6 +326,13 @@ def test_a_weight_that_cannot_be_obeyed_is_a_fault(
     turn: dict[str, object], path: str, said: str
 ) -> None:
     assert said in _faults({"messages": [ASKED, turn, ANSWER]})[path]
+
+
+@pytest.mark.parametrize("key", ["reasoning_content", "thinking", "train_detail"])
+@pytest.mark.parametrize("nothing", ["", " \n", None])
+def test_a_field_that_is_not_obeyed_may_be_empty(key: str, nothing: object) -> None:
+    assert _good({"messages": [ASKED, {**ANSWER, key: nothing}]}).messages[1].content == "Warm."
+    assert f"messages[1].{key}" in _faults({"messages": [ASKED, {**ANSWER, key: "Hm"}]})
 
 
 def test_a_row_of_which_nothing_is_to_be_learnt_is_a_fault() -> None:

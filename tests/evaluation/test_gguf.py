@@ -122,9 +122,21 @@ def test_the_record_beside_the_file_gives_system_prompt_and_limit(
 
 def test_where_no_row_is_left_the_first_are_named(tmp_path: Path, tiny: GgufFile) -> None:
     rows = write_jsonl(tmp_path / "r.jsonl", [{"question": "a" * 200, "answer": "b"}])
-    with pytest.raises(DataError, match="no row is left to evaluate on") as fault:
+    with pytest.raises(DataError, match="no row is left to evaluate on: all 1 ") as fault:
         measure(tiny, EvaluationTask(rows, generated_rows=0))
     assert fault.value.problems[0].where.endswith("r.jsonl:1")
+    assert fault.value.hint == "shorten the rows"
+
+
+def test_where_all_rows_have_tools_the_hint_names_another_way(
+    tmp_path: Path, tiny: GgufFile
+) -> None:
+    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
+    rows = write_jsonl(tmp_path / "r.jsonl", [{"messages": turns, "tools": [{"name": "weather"}]}])
+    with pytest.raises(DataError) as fault:
+        measure(tiny, EvaluationTask(rows, generated_rows=0))
+    assert "rows with tools are not asked of the engine" in fault.value.problems[0].message
+    assert "directory of the model" in fault.value.hint
 
 
 def test_a_file_without_a_chat_template_is_refused(tmp_path: Path) -> None:

@@ -78,7 +78,9 @@ class Seen:
 
 
 def _read(source: RowSource, case: Case) -> Seen:
-    pipeline = Pipeline.of(request_for(Path(case.file), **case.changes))
+    """The file as one that is to be split, which is where labels are asked for."""
+    request = request_for(Path(case.file), **case.changes)
+    pipeline = Pipeline.of(request).labelled(request)
     seen = Seen()
     quality = QualityObserver(pii=False) if case.findings else None
     for item in source.items():

@@ -30,14 +30,19 @@ def here(tmp_path: Path) -> Path:
 
 
 def settle(
-    here: Path, dataset: dict[str, Any], own: str | None = OWN, context: int = 8192, **parts: Any
+    here: Path,
+    dataset: dict[str, Any],
+    own: str | None = OWN,
+    context: int = 8192,
+    bundled_data: Path | None = None,
+    **parts: Any,
 ) -> tuple[DataRequest, tuple[Decision, ...]]:
     return resolve_data(
         Strategy(id="my_training", dataset=DatasetSection(**dataset), **parts),
         model_context=context,
         tokenizer_template=own,
         working_directory=here,
-        bundled_data=None,
+        bundled_data=bundled_data,
         skip_bad_rows=False,
     )
 
@@ -283,9 +288,30 @@ def test_a_number_sign_chooses_an_entry_of_an_index_wherever_it_lies(here: Path)
     (folder / "rows.jsonl").write_text('{"instruction": "a", "output": "b"}\n')
     index = {"mine": {"file_name": "rows.jsonl"}, "other": {"file_name": "none.jsonl"}}
     (folder / "dataset_info.json").write_text(json.dumps(index))
-    request, decisions = settle(here, {"path": "dir#x/dataset_info.json#mine"})
-    assert request.train_location == folder / "rows.jsonl"
-    assert by_field(decisions, "dataset.path").value == "dir#x/dataset_info.json#mine"
+    for path in ("dir#x/dataset_info.json#mine", "dir#x#mine"):
+        request, decisions = settle(here, {"path": path})
+        assert request.train_location == folder / "rows.jsonl"
+        assert by_field(decisions, "dataset.path").value == path
+
+
+@pytest.mark.parametrize(
+    "name", ["a" * 300, "a" * 300 + "/b.jsonl", "a#" + "b" * 300, "~nouser/x.jsonl", "data.jsonl#"]
+)
+def test_a_name_that_no_file_can_have_is_a_file_that_is_not_there(here: Path, name: str) -> None:
+    (here / "bundled").mkdir()
+    for key in ("path", "eval_file", "test_file"):
+        with pytest.raises(DataError) as fault:
+            settle(here, {"path": "data.jsonl", key: name}, bundled_data=here / "bundled")
+        (problem,) = fault.value.problems
+        assert problem.path == f"dataset.{key}"
+        assert problem.message == f"there is no file {name}"
+
+
+def test_a_pattern_is_not_a_name_of_a_bundled_file(here: Path) -> None:
+    (here / "bundled").mkdir()
+    (here / "bundled" / "demo.jsonl").write_text("{}\n")
+    with pytest.raises(DataError, match="1 problem"):
+        settle(here, {"path": "de*.jsonl"}, bundled_data=here / "bundled")
 
 
 def test_files_are_mixed_by_weight_and_every_missing_one_is_named(here: Path) -> None:

@@ -105,8 +105,8 @@ def without_blank_system(conversation: Conversation) -> Conversation:
 
 
 def content_key(conversation: Conversation) -> bytes:
-    """Digest of what a row says: rows that differ only in Unicode form, white space, the ids of
-    tool calls, or in which turns are trained are equal.
+    """Digest of what a row says: rows are equal that differ only in the Unicode form and the white
+    space of their texts, in the ids of tool calls, or in which turns are trained.
     """
     digest = blake2b(digest_size=_KEY_BYTES)
     for kind, said in _parts(conversation):
@@ -119,14 +119,14 @@ def _parts(conversation: Conversation) -> Iterator[tuple[str, str]]:
     they say, as it is with the roles of turns.
     """
     for tool in conversation.tools:
-        yield "tools", json.dumps(tool, sort_keys=True, ensure_ascii=False)
+        yield "tools", _written(tool)
     for message in conversation.messages:
         yield message.role, message.content
         if message.name:
             yield "name", message.name
         for call in message.tool_calls:
             yield "call", call.name
-            yield "arguments", json.dumps(call.arguments, sort_keys=True, ensure_ascii=False)
+            yield "arguments", _written(call.arguments)
     for segment in conversation.segments:
         yield "answer" if segment.trained else "prompt", segment.text
     if not conversation.messages and not conversation.segments:
@@ -135,8 +135,24 @@ def _parts(conversation: Conversation) -> Iterator[tuple[str, str]]:
 
 def fields_key(fields: Mapping[str, object]) -> bytes:
     """The same for a record of no known format: of all its fields, in any order."""
-    text = json.dumps(fields, sort_keys=True, default=str)
-    return blake2b(_normalise(text).encode(), digest_size=_KEY_BYTES).digest()
+    return blake2b(_written(fields).encode(), digest_size=_KEY_BYTES).digest()
+
+
+def _written(value: object) -> str:
+    """A value as JSON, its texts normalised before: JSON writes a line feed as two characters that
+    are no white space. Keys stay, so that no two become one.
+    """
+    return json.dumps(_normalised_inside(value), sort_keys=True, ensure_ascii=False, default=str)
+
+
+def _normalised_inside(value: object) -> object:
+    if isinstance(value, str):
+        return _normalise(value)
+    if isinstance(value, Mapping):
+        return {key: _normalised_inside(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_normalised_inside(inner) for inner in value]
+    return value
 
 
 def _normalise(text: str) -> str:

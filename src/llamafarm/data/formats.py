@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache
+from itertools import takewhile
 
 from llamafarm.data.json_reader import describe
 from llamafarm.data.records import BadRow, Record
@@ -114,9 +115,17 @@ def _history(row: RowReader) -> tuple[Message, ...]:
     return tuple(turns)
 
 
-def _turn_list(row: RowReader) -> Conversation:
-    """messages, and ShareGPT's conversations."""
-    name = next((name for name in _TURN_LISTS if row.value(name) is not None), "messages")
+def _messages(row: RowReader) -> Conversation:
+    return _turn_list(row, _TURN_LISTS)
+
+
+def _sharegpt(row: RowReader) -> Conversation:
+    return _turn_list(row, ("conversations", "conversation", "messages"))
+
+
+def _turn_list(row: RowReader, names: Sequence[str]) -> Conversation:
+    """names: of the field, the format's own first."""
+    name = row.filled(*names) or names[0]
     return _with_answer(row, name, _with_system(row, read_turns(row, name)))
 
 
@@ -135,7 +144,8 @@ def _with_answer(row: RowReader, path: str, turns: tuple[Message, ...]) -> Conve
 
 
 def _prompt_completion(row: RowReader) -> Conversation:
-    prompt = _side(row, "prompt", "user")
+    """Answers that stand in the prompt are not learnt: the completion alone is."""
+    prompt = _untrained(_side(row, "prompt", "user"))
     completion = _side(row, "completion", "assistant")
     return _with_answer(row, "completion", _with_system(row, (*prompt, *completion)))
 
@@ -147,26 +157,37 @@ def _side(row: RowReader, name: str, role: str) -> tuple[Message, ...]:
     return (Message("user" if role == "user" else "assistant", text),)
 
 
+def _untrained(turns: Sequence[Message]) -> tuple[Message, ...]:
+    answer = "assistant"
+    return tuple(replace(turn, trained=turn.trained and turn.role != answer) for turn in turns)
+
+
 def _preference(row: RowReader) -> Conversation:
-    """The prompt with the chosen answer, which may be a whole conversation."""
-    name = next((name for name in _CHOSEN if row.value(name) is not None), _CHOSEN[0])
+    """The prompt with the chosen answer, which may be a whole conversation. Answers that stand in
+    the prompt are not learnt.
+    """
+    name = row.filled(*_CHOSEN) or _CHOSEN[0]
     chosen = _side(row, name, "assistant")
     if not any(turn.role == "user" for turn in chosen):
-        return _with_answer(row, name, _with_system(row, (*_compared(row), *chosen)))
+        return _with_answer(row, name, _with_system(row, (*_untrained(_compared(row)), *chosen)))
+    asked = _compared(row) if row.present(*_PROMPTS) else ()
     said = {turn.content for turn in chosen}
-    if row.present(*_PROMPTS) and any(
-        turn.content not in said for turn in _compared(row) if turn.role == "user"
-    ):
+    if any(turn.content not in said for turn in asked if turn.role == "user"):
         row.fault(name, "is a whole conversation, in which the prompt of the row does not stand")
-    return _with_answer(row, name, _with_system(row, chosen))
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(chosen, asked, strict=False))
+    again = len(tuple(same))
+    turns = (*_untrained(chosen[:again]), *chosen[again:])
+    return _with_answer(row, name, _with_system(row, turns))
 
 
-_PROMPTS = (*_TURN_LISTS, "instruction", "prompt", "question", "query", "input")
+_ASKED = (*_TURN_LISTS, "instruction", "prompt", "question", "query")
+# An input may stand beside an instruction: alone it is what was asked.
+_PROMPTS = (*_ASKED, "input")
 
 
 def _compared(row: RowReader) -> tuple[Message, ...]:
     """What was asked, in a row of two answers."""
-    name = next((n for n in _PROMPTS if row.value(n) is not None), "prompt")
+    name = row.filled(*_ASKED) or row.filled("input") or "prompt"
     if name in _TURN_LISTS:
         return read_turns(row, name)
     if name == "instruction":
@@ -283,14 +304,14 @@ FORMATS: Mapping[str, RowFormat] = {
             _OF_TURNS,
             '{"messages": [{"role": "user", "content": "…"}, '
             '{"role": "assistant", "content": "…"}]}',
-            _turn_list,
+            _messages,
         ),
         RowFormat(
             "sharegpt",
             (("conversations", "conversation"),),
             _OF_TURNS,
             '{"conversations": [{"from": "human", "value": "…"}, {"from": "gpt", "value": "…"}]}',
-            _turn_list,
+            _sharegpt,
         ),
         RowFormat(
             "reflection",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from llamafarm.data.compressed import open_bytes
+from llamafarm.data.compressed import open_bytes, unpack_command, without_compression
 from llamafarm.data.encoding import NUL_HINT, UTF8_BOM, LongLine, decode_line, read_lines
 from llamafarm.data.records import ROW_HINT, BadRow, Item, Record
 from llamafarm.data.rows import RowRef
@@ -17,8 +18,23 @@ from llamafarm.errors import DataError, Problem
 
 # A row may hold a list of objects of its own under these keys; under any other single key it is the
 # list of rows.
-_ROW_LISTS = frozenset({"messages", "conversations", "conversation"})
+_ROW_LISTS = frozenset(
+    {
+        "messages",
+        "conversations",
+        "conversation",
+        "segments",
+        "tools",
+        "functions",
+        "prompt",
+        "completion",
+        "chosen",
+        "rejected",
+    }
+)
 
+# A JSON value is in memory as a whole, and takes several times its size there.
+MAX_JSON_BYTES = 2**30
 MAX_DEPTH = 200
 MAX_DIGITS = 4300
 _SPACE = " \t\n\r"
@@ -289,10 +305,10 @@ def read_json(path: Path, name: str) -> Iterator[Item]:
 
 def _load(path: Path, name: str) -> object:
     with open_bytes(path, name) as file:
-        data = file.read()
-    text = decode_line(data.removeprefix(UTF8_BOM), RowRef(name, 1), 0)
-    if isinstance(text, BadRow):
-        raise DataError(f"{name} is not UTF-8", text.problems)
+        data = file.read(MAX_JSON_BYTES + 1)
+    if len(data) > MAX_JSON_BYTES:
+        raise _too_large(name)
+    text = _decode(data, name)
     try:
         return strict_json(text)
     except json.JSONDecodeError as fault:
@@ -305,6 +321,30 @@ def _load(path: Path, name: str) -> object:
         [problem],
         hint="a file with one object a line is named .jsonl",
     )
+
+
+def _too_large(name: str) -> DataError:
+    inside = without_compression(Path(name))
+    unpack = unpack_command(name)
+    rows = shlex.quote(str(inside.with_suffix(".jsonl")))
+    command = f"{unpack} | jq -c '.[]'" if unpack else f"jq -c '.[]' {shlex.quote(name)}"
+    return DataError(
+        f"{name} holds more than {MAX_JSON_BYTES // 2**30} GiB of JSON, which is read as a whole",
+        hint=f"JSONL is read row by row: write one row a line, e.g. `{command} > {rows}`",
+    )
+
+
+def _decode(data: bytes, name: str) -> str:
+    body = data.removeprefix(UTF8_BOM)
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError as fault:
+        begin = body.rfind(b"\n", 0, fault.start) + 1
+        source = RowRef(name, body.count(b"\n", 0, begin) + 1)
+        line = body[begin : fault.end]
+        found = decode_line(line, source, len(data) - len(body) + begin)
+    problems = found.problems if isinstance(found, BadRow) else ()
+    raise DataError(f"{name} is not UTF-8", problems)
 
 
 def _row_list(value: object, name: str) -> Sequence[object]:

@@ -211,10 +211,12 @@ def _common_suffix(a: str, b: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class TokenMask:
-    """trained: bool [tokens]. end_trained: answers whose last trained token ends generation."""
+    """trained: bool [tokens]. ends: the last trained token of each answer in which a token that
+    ends generation is trained.
+    """
 
     trained: npt.NDArray[np.bool_]
-    end_trained: int
+    ends: tuple[int, ...]
 
 
 def answer_mask(
@@ -232,17 +234,17 @@ def answer_mask(
     tokens.
     """
     trained = np.zeros(len(ends), dtype=np.bool_)
-    end_trained = 0
+    found: list[int] = []
     for span in spans:
         begin, stop = bisect_right(ends, span.start), bisect_right(ends, span.end)
         end = _end_token(begin, stop, ends, is_special, text)
         if end is not None:
             others = (token for token in range(end, stop) if not is_special(token))
             stop = next(others, stop)
-            end_trained += 1
+            found.append(stop - 1)
         trained[begin:stop] = True
     trained[:1] = False
-    return TokenMask(trained, end_trained)
+    return TokenMask(trained, tuple(found))
 
 
 def _end_token(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -40,8 +41,10 @@ _KINDS = {
     ".pq": "parquet",
 }
 _WAYS_OUT = {
-    ".txt": 'write one row a line as JSONL: {"text": "…"} or {"question": "…", "answer": "…"}',
-    ".md": 'write one row a line as JSONL: {"text": "…"} or {"question": "…", "answer": "…"}',
+    **dict.fromkeys(
+        (".txt", ".md", ".html", ".htm", ".docx", ".pdf"),
+        "make rows of it first: `llamafarm prepare FILE --output data.jsonl`",
+    ),
     ".bz2": "unpack it first: `bunzip2 -k FILE`",
     ".xz": "unpack it first: `unxz -k FILE`",
     ".zip": "unpack it first: `unzip FILE`",
@@ -161,10 +164,11 @@ def _missing(path: Path, name: str) -> DataError:
         return DataError(
             f"{name} is a link to {target}, which does not exist", hint="name the file itself"
         )
-    return DataError(f"{name} does not exist", hint=_nearest_hint(path))
+    return DataError(f"{name} does not exist", hint=nearest_hint(path))
 
 
-def _nearest_hint(path: Path) -> str:
+def nearest_hint(path: Path) -> str:
+    """For a path that does not exist: the name beside it that is most like it. Raises OSError."""
     from difflib import get_close_matches
 
     folder = path.absolute().parent
@@ -188,7 +192,7 @@ def _kind(path: Path, name: str) -> str:
     way_out = _WAYS_OUT.get(suffix, f"bring the rows as one of {SUPPORTED} ({COMPRESSED})")
     raise DataError(
         f"{name}: rows are read from {SUPPORTED}, not from {suffix or 'a file without ending'}",
-        hint=way_out.replace("FILE", name),
+        hint=way_out.replace("FILE", shlex.quote(name)),
     )
 
 

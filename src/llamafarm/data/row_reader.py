@@ -35,8 +35,10 @@ class RowReader:
         self._example = example
         self._fields = {str(k).strip().lower(): v for k, v in record.fields.items()}
         self._names = record.fields if len(self._fields) < len(record.fields) else ()
+        for name in (*columns, *columns.values()):
+            # What is mapped is read under its new name only: no text is asked for twice.
+            self._fields.pop(name.strip().lower(), None)
         for ours, theirs in columns.items():
-            self._fields.pop(ours, None)
             if theirs in record.fields:
                 self._fields[ours] = record.fields[theirs]
         self._problems: list[Problem] = []
@@ -63,9 +65,17 @@ class RowReader:
         """Whether a fault was noted at this field or inside it."""
         return any(problem.path.startswith(path) for problem in self._problems)
 
+    def filled(self, *names: str) -> str | None:
+        """The name of the field that `value` reads; None where all are missing or null."""
+        return next((n for n in self._mapped_first(names) if self._fields.get(n) is not None), None)
+
+    def _mapped_first(self, names: Sequence[str]) -> Sequence[str]:
+        """A column that somebody named says more than a usual name."""
+        return sorted(names, key=lambda name: name not in self.columns) if self.columns else names
+
     def value(self, *names: str) -> object:
-        """The first of these fields that holds something."""
-        found = next((n for n in names if self._fields.get(n) is not None), None)
+        """The first of these fields that holds something, those that are mapped before others."""
+        found = self.filled(*names)
         if found is None:
             return None
         if self._names and found not in self.columns:
@@ -101,8 +111,10 @@ class RowReader:
 
     def _path(self, names: Sequence[str]) -> str:
         """The name that the row uses, else the one that is mapped, else the first."""
-        known = (*self._fields, *self.columns)
-        return next((name for name in names if name in known), names[0])
+        if (found := self.filled(*names)) is not None:
+            return found
+        ordered = self._mapped_first(names)
+        return next((name for name in ordered if name in self._fields), ordered[0])
 
     def _missing(self, names: Sequence[str]) -> str:
         mapped = [self.columns[name] for name in names if name in self.columns]

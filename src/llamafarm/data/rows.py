@@ -69,3 +69,8 @@ class Conversation:
     text: str = ""
     segments: tuple[Segment, ...] = ()
     tools: tuple[Mapping[str, object], ...] = ()
+
+    @property
+    def has_tools(self) -> bool:
+        """Whether tools are described, called or answer in it."""
+        return bool(self.tools) or any(m.tool_calls or m.role == "tool" for m in self.messages)

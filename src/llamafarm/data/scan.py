@@ -108,6 +108,11 @@ class Dropped:
         if len(self.named) < MAX_NAMED:
             self.named.append(row)
 
+    def add_bad(self, row: BadRow) -> None:
+        """A row that cannot be used, and that the request leaves out."""
+        kind: DropKind = "empty" if row.empty else "unreadable"
+        self.add(DroppedRow(row.source, row.reason, kind))
+
     def join(self, other: Dropped) -> None:
         """All rows of another list."""
         self.counts += other.counts
@@ -160,8 +165,7 @@ def scan(
         row = pipeline.read(item)
         if isinstance(row, BadRow):
             if request.skip_bad_rows or (request.filter_empty and row.empty):
-                kind: DropKind = "empty" if row.empty else "unreadable"
-                found.dropped.add(DroppedRow(row.source, row.reason, kind))
+                found.dropped.add_bad(row)
             else:
                 faults.add(row)
         elif isinstance(row, DroppedRow):
@@ -178,7 +182,7 @@ def scan(
             break
     faults.raise_if_any()
     if not found.rows:
-        raise _no_rows(found)
+        raise no_rows(source.name, found.dropped)
     return found
 
 
@@ -204,12 +208,12 @@ def _keep(
     found.formats[row.format_name] += 1
 
 
-def _no_rows(found: Scan) -> DataError:
-    name = found.source.name
-    if not found.dropped.counts:
+def no_rows(name: str, dropped: Dropped) -> DataError:
+    """The fault of a file of which no row is left; of each of the first its reason."""
+    if not dropped.counts:
         return DataError(f"{name} has no rows", hint=ROW_HINT)
-    reasons = [Problem(row.reason, where=str(row.source)) for row in found.dropped.named[:5]]
-    total = found.dropped.counts.total()
+    reasons = [Problem(row.reason, where=str(row.source)) for row in dropped.named[:5]]
+    total = dropped.counts.total()
     return DataError(f"{name}: no row is left, all {total:,} were dropped", reasons)
 
 

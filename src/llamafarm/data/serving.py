@@ -41,6 +41,11 @@ def serving_facts(tokenizer: Any, chat_template: str | None) -> ServingFacts:
     result = RowTokenizer(tokenizer, template, Limits(_LONGEST)).encode([_ROW])
     if result.bad:
         raise DataError("the chat template renders no conversation", result.bad[0].problems)
+    if result.dropped:
+        raise DataError(
+            "the chat template does not write what the assistant says",
+            hint="compare it with the chat_template.jinja of the model's instruct version",
+        )
     _, row = result.rows[0]
     last = int(row.input_ids[row.trained][-1])
     ends = last in special_ids(tokenizer)

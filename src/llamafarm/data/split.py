@@ -467,7 +467,7 @@ def _heavy_group_warning(
 
 def _stable_notice(found: NDArray[np.int64], wanted: Mapping[int, int]) -> str:
     counts = ", ".join(
-        f"{count_of(int(found[side]), f'{_ADJECTIVES[side]} row')} instead of {count:,}"
+        f"{count_of(int(found[side]), f'{_ADJECTIVES[side]} row')} where {count:,} were asked for"
         for side, count in wanted.items()
     )
     return (

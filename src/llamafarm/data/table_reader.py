@@ -6,6 +6,7 @@ import csv
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,10 +31,14 @@ _DELIMITERS = ",;\t|"
 
 
 def csv_delimiter(path: Path, name: str) -> str:
-    """The one of , ; tab | that the header line holds most often; a comma when it holds none."""
+    """The one of , ; tab | that the header line holds most often; a comma when it holds none.
+
+    The header is the first line that is not blank.
+    """
     with open_bytes(path, name) as file:
-        header = file.readline(_BUFFER_BYTES).decode("utf-8", errors="replace")
-    return max(_DELIMITERS, key=header.count)
+        lines = iter(partial(file.readline, _BUFFER_BYTES), b"")
+        line = next((line for line in lines if line.removeprefix(UTF8_BOM).strip(b"\r\n")), b"")
+    return max(_DELIMITERS, key=line.decode("utf-8", errors="replace").count)
 
 
 def read_delimited(path: Path, name: str, delimiter: str) -> Iterator[Item]:

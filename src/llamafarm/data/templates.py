@@ -33,6 +33,12 @@ _PROBE_TOOL = {
 }
 _PROBE_ASKED = Message("user", "u")
 _PROBE_CALL = Message("assistant", "", tool_calls=(ToolCall("zq7_tool", {"zq7_key": "zq7_said"}),))
+_PROBE_CALLS = Message(
+    "assistant",
+    "",
+    tool_calls=(*_PROBE_CALL.tool_calls, ToolCall("zq7_tool", {"zq7_key": "zq7_more"})),
+)
+_PROBE_SPOKEN_CALL = replace(_PROBE_CALL, content="zq7_words")
 _PROBE_ANSWERS = (Message("tool", "zq7_found"), Message("assistant", "a"))
 
 
@@ -114,16 +120,31 @@ class ChatTemplate:
         """How calls are to be written. Raises DataError for what the template would leave out."""
         if tools and not self.writes_tools:
             raise _no_place("the descriptions of tools")
-        answered = False
-        for message in messages:
+        has_calls = answers_call = False
+        for i, message in enumerate(messages):
             if message.tool_calls:
-                if self.call_spelling is None:
-                    raise _no_place("tool calls")
-                return self.call_spelling
-            answered = answered or message.role == "tool"
-        if answered and not self.writes_tool_answers:
-            raise _no_place("the answers of tools")
-        return SPELLINGS[0]
+                has_calls = answers_call = True
+                self._check_calls(messages, i)
+            elif message.role != "tool":
+                answers_call = False
+            elif not answers_call and not self.writes_tool_answers:
+                raise _no_place("the answers of tools")
+        return self.call_spelling or SPELLINGS[0] if has_calls else SPELLINGS[0]
+
+    def _check_calls(self, messages: Sequence[Message], i: int) -> None:
+        message = messages[i]
+        if self.call_spelling is None:
+            raise _no_place("tool calls")
+        if len(message.tool_calls) > 1 and not self.writes_several_calls:
+            hint = "give each call a turn of its own, with the tool's answer behind it"
+            raise _no_place("several tool calls in one turn", hint)
+        if not message.content.strip():
+            return
+        later = messages[i + 1 :]
+        answered = any(turn.role == "assistant" and not turn.tool_calls for turn in later)
+        if not (self.writes_words_of_earlier_calls if answered else self.writes_words_of_calls):
+            hint = "leave the words out of the turn that calls"
+            raise _no_place("words beside a tool call", hint)
 
     def _render(
         self,
@@ -170,7 +191,7 @@ class ChatTemplate:
 
     @cached_property
     def writes_tool_answers(self) -> bool:
-        """Whether a tool's turn shows in the text where no call stands before it."""
+        """Whether a tool's turn shows in the text where no turn that calls stands before it."""
         text = self._probe(_PROBE_ASKED, Message("assistant", "a"), *_PROBE_ANSWERS)
         return "zq7_found" in text
 
@@ -183,6 +204,29 @@ class ChatTemplate:
         text = self._probe(_PROBE_ASKED, _PROBE_CALL, *_PROBE_ANSWERS, spelling=spelling)
         written = all(part in text for part in ("zq7_tool", "zq7_key", "zq7_said", "zq7_found"))
         return written and "None" not in text
+
+    @cached_property
+    def writes_several_calls(self) -> bool:
+        """Whether all calls of a turn show in the text, with their answers."""
+        answers = (_PROBE_ANSWERS[0], Message("tool", "zq7_late"), _PROBE_ANSWERS[1])
+        text = self._probe_calls(_PROBE_CALLS, *answers)
+        return all(part in text for part in ("zq7_said", "zq7_more", "zq7_found", "zq7_late"))
+
+    @cached_property
+    def writes_words_of_calls(self) -> bool:
+        """Whether words beside a call show in the text where the call is the last that is said."""
+        return "zq7_words" in self._probe_calls(_PROBE_SPOKEN_CALL)
+
+    @cached_property
+    def writes_words_of_earlier_calls(self) -> bool:
+        """Whether they show where the assistant answers later on: some templates take them for
+        reasoning, which they leave out then.
+        """
+        return "zq7_words" in self._probe_calls(_PROBE_SPOKEN_CALL, *_PROBE_ANSWERS)
+
+    def _probe_calls(self, *messages: Message) -> str:
+        spelling = self.call_spelling or SPELLINGS[0]
+        return self._probe(_PROBE_ASKED, *messages, spelling=spelling)
 
     @property
     def writes_date(self) -> bool:
@@ -227,10 +271,12 @@ def _render_faults() -> tuple[type[Exception], ...]:
     )
 
 
-def _no_place(what: str) -> DataError:
+def _no_place(what: str, otherwise: str = "") -> DataError:
+    """otherwise: how the row can be changed instead."""
+    hint = "train a model whose template writes them, or give one in prompt_template.format"
     return DataError(
         f"the model's chat template has no place for {what}",
-        hint="train a model whose template writes them, or give one in prompt_template.format",
+        hint=f"{otherwise}; or {hint}" if otherwise else hint,
     )
 
 

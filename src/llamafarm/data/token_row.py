@@ -82,6 +82,18 @@ class _Rendered:
     spans: tuple[AnswerSpan, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Masked:
+    """Tokens of a row. ends: where answers are trained to their end, the last token of each;
+    start_added: the tokenizer's start token stands before what was rendered.
+    """
+
+    ids: Sequence[int]
+    trained: Mask
+    ends: Sequence[int] = ()
+    start_added: bool = False
+
+
 @dataclass(slots=True)
 class BatchResult:
     """Rows in the order they were given; a row that cannot be used is named in dropped or bad
@@ -130,12 +142,14 @@ class RowTokenizer:
         self._compare_prompts([item for _, item in rendered], tokens, result.counts)
         for (i, item), found in zip(rendered, tokens, strict=True):
             counts = result.counts
-            before = counts.answers, counts.answers_end_trained
-            limited = self._limit(self._row(item, found, counts), item, found, counts)
+            answers = counts.answers
+            masked = self._masked(item, found, counts)
+            limited = self._limit(self._row(item, found, masked), item, found, masked)
             if isinstance(limited, DroppedRow):
-                counts.answers, counts.answers_end_trained = before
+                counts.answers = answers
                 result.dropped.append(limited)
             else:
+                counts.answers_end_trained += sum(e < len(limited.trained) for e in masked.ends)
                 result.rows.append((i, limited))
         return result
 
@@ -176,7 +190,7 @@ class RowTokenizer:
             return 0, item.text[:end]
         return first, item.text[tokens.ends[first - 1] : end]
 
-    def _row(self, item: _Rendered, tokens: TextTokens, counts: TokenCounts) -> TokenRow:
+    def _masked(self, item: _Rendered, tokens: TextTokens, counts: TokenCounts) -> _Masked:
         conversation = item.conversation
         counts.rows += 1
         counts.rows_with_control_tokens += self._holds_control_text(conversation)
@@ -184,33 +198,34 @@ class RowTokenizer:
         if self._unknown is not None and self._unknown != self._eos:
             counts.unknown_tokens += tokens.ids.count(self._unknown)
         if conversation.messages:
-            ids, trained = self._mask_answers(item, tokens, counts)
+            masked = self._mask_answers(item, tokens, counts)
         elif conversation.segments:
-            ids, trained = self._mask_segments(conversation.segments, tokens, counts)
+            masked = self._mask_segments(conversation.segments, tokens, counts)
         else:
-            ids, trained = self._mask_text(tokens.ids, counts)
-        counts.tokens += len(ids)
-        prompt, answer = self._last_exchange(conversation, ids, trained)
-        same = len(ids) == len(tokens.array)
-        input_ids = tokens.array if same else np.array(ids, dtype=np.int32)
-        return TokenRow(conversation.source, input_ids, trained, prompt, answer)
+            masked = self._mask_text(tokens.ids, counts)
+        counts.tokens += len(masked.ids)
+        return masked
 
-    def _mask_answers(
-        self, item: _Rendered, tokens: TextTokens, counts: TokenCounts
-    ) -> tuple[list[int], Mask]:
+    def _row(self, item: _Rendered, tokens: TextTokens, masked: _Masked) -> TokenRow:
+        conversation = item.conversation
+        prompt, answer = self._last_exchange(conversation, masked.ids, masked.trained)
+        same = len(masked.ids) == len(tokens.array)
+        input_ids = tokens.array if same else np.array(masked.ids, dtype=np.int32)
+        return TokenRow(conversation.source, input_ids, masked.trained, prompt, answer)
+
+    def _mask_answers(self, item: _Rendered, tokens: TextTokens, counts: TokenCounts) -> _Masked:
         ids = tokens.ids
         mask = answer_mask(tokens.ends, lambda t: ids[t] in self._special, item.spans, item.text)
         counts.answers += len(item.spans)
-        counts.answers_end_trained += mask.end_trained
         counts.answers_inexact += sum(not span.exact for span in item.spans)
-        if mask.end_trained == len(item.spans) or not self._lacks_end(item, ids, mask.trained):
-            return ids, mask.trained
+        as_rendered = _Masked(ids, mask.trained, mask.ends)
+        if len(mask.ends) == len(item.spans) or not self._lacks_end(item, ids, mask.trained):
+            return as_rendered
         if self._eos is None:
             counts.rows_without_end += 1
-            return ids, mask.trained
+            return as_rendered
         counts.rows_end_appended += 1
-        counts.answers_end_trained += 1
-        return [*ids, self._eos], np.append(mask.trained, True)
+        return _Masked([*ids, self._eos], np.append(mask.trained, True), (*mask.ends, len(ids)))
 
     def _lacks_end(self, item: _Rendered, ids: Sequence[int], trained: Mask) -> bool:
         """Whether a row ends with a trained answer after which the template writes nothing that
@@ -223,7 +238,7 @@ class RowTokenizer:
 
     def _mask_segments(
         self, segments: Sequence[Segment], tokens: TextTokens, counts: TokenCounts
-    ) -> tuple[list[int], Mask]:
+    ) -> _Masked:
         """The pieces as they are, read as one text; a start token where the tokenizer has one.
 
         Nothing is appended: a piece that is to end with an end token has to say so. The last
@@ -237,23 +252,24 @@ class RowTokenizer:
         ids = self._with_start(tokens.ids)
         trained = np.concatenate([np.zeros(len(ids) - len(trained), np.bool_), trained])
         trained[:1] = False
-        if trained.any():
-            counts.answers += 1
-            counts.answers_end_trained += ids[np.flatnonzero(trained)[-1]] in self._special
-        return ids, trained
+        last = [int(token) for token in np.flatnonzero(trained)[-1:]]
+        counts.answers += len(last)
+        ends = [token for token in last if ids[token] in self._special]
+        return _Masked(ids, trained, ends, start_added=len(ids) > len(tokens.ids))
 
-    def _mask_text(self, ids: list[int], counts: TokenCounts) -> tuple[list[int], Mask]:
+    def _mask_text(self, rendered: list[int], counts: TokenCounts) -> _Masked:
         """A plain text as the model met it in pretraining: start token where it has one, text, end
         token.
         """
-        ids = self._with_start(ids)
+        ids = self._with_start(rendered)
+        start_added = len(ids) > len(rendered)
         if self._eos is None:
             counts.rows_without_end += 1
         elif ids[-1:] != [self._eos]:
             ids = [*ids, self._eos]
         trained = np.ones(len(ids), dtype=np.bool_)
         trained[:1] = False
-        return ids, trained
+        return _Masked(ids, trained, start_added=start_added)
 
     def _with_start(self, ids: list[int]) -> list[int]:
         if self._bos is None or ids[:1] == [self._bos]:
@@ -261,7 +277,7 @@ class RowTokenizer:
         return [self._bos, *ids]
 
     def _limit(
-        self, row: TokenRow, item: _Rendered, found: TextTokens, counts: TokenCounts
+        self, row: TokenRow, item: _Rendered, found: TextTokens, masked: _Masked
     ) -> TokenRow | DroppedRow:
         limits, tokens = self._limits, len(row.trained)
         trained_tokens = int(np.count_nonzero(row.trained))
@@ -281,17 +297,11 @@ class RowTokenizer:
         if len(kept) == tokens:
             return row
         lost = trained_tokens - int(np.count_nonzero(kept))
-        if not is_text:
-            counts.answers_end_trained -= self._ends_after(row, limits.max_length)
-        cut_off = item.text[found.ends[min(limits.max_length, len(found.ends)) - 1] :]
+        of_text = min(limits.max_length - masked.start_added, len(found.ends))
+        cut_off = item.text[found.ends[of_text - 1] :]
         cut = TruncatedRow(row.source, tokens, lost, " ".join(cut_off.split())[:_SHOWN])
         ids = row.input_ids[: limits.max_length]
         return TokenRow(row.source, ids, kept, row.prompt, row.answer, cut)
-
-    def _ends_after(self, row: TokenRow, limit: int) -> int:
-        """Answers whose end token lies beyond the limit."""
-        ends = np.flatnonzero(row.trained & ~np.append(row.trained[1:], False))
-        return sum(int(row.input_ids[end]) in self._special for end in ends[ends >= limit])
 
     def _moves_system(self, conversation: Conversation) -> bool:
         if self._template.takes_system:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count, groupby, takewhile
+from operator import itemgetter
 from typing import Literal, get_args
 
 from llamafarm.data.json_reader import describe
@@ -13,7 +15,7 @@ from llamafarm.data.tool_calls import read_call_turn, read_calls
 
 TurnRole = Literal["user", "assistant", "system", "tool", "function_call"]
 TURN_ROLES: tuple[TurnRole, ...] = get_args(TurnRole)
-_ROLES: Mapping[str, TurnRole] = {
+ROLES: Mapping[str, TurnRole] = {
     "system": "system",
     "developer": "system",
     "user": "user",
@@ -41,6 +43,8 @@ _NOT_OBEYED = {
     "train_detail": "parts of a turn cannot be left out of training: give the whole turn train",
     "training_detail": "parts of a turn cannot be left out of training: give the whole turn train",
 }
+
+_TOGETHER = "calls that are answered together stand in one turn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,10 @@ def _turn(row: RowReader, turn: object, path: str) -> _Turn | None:
     faults_before = row.fault_count
     role = _role(row, turn, path, keys[0])
     for key, message in _NOT_OBEYED.items():
-        if turn.get(key) is not None:
+        value = turn.get(key)
+        # Exports write it, without anything in it, in turns that have no reasoning.
+        blank = isinstance(value, str) and not value.strip()
+        if value is not None and not blank:
             row.fault(f"{path}.{key}", message)
     trained = _trained(row, turn, path, role)
     content_key = _key(row, turn, "content", (keys[1], "content", "value"))
@@ -113,7 +120,7 @@ def _role(row: RowReader, turn: Mapping[str, object], path: str, first: str) -> 
     key = _key(row, turn, "role", (first, "role", "from"))
     value = turn.get(key)
     name = value.strip().lower() if isinstance(value, str) else ""
-    role = row.roles.get(name) or _ROLES.get(name)
+    role = row.roles.get(name) or ROLES.get(name)
     if role in TURN_ROLES:
         return role
     if key not in turn:
@@ -190,23 +197,94 @@ def _optional_text(row: RowReader, turn: Mapping[str, object], path: str, key: s
 
 def _in_order_of_calls(row: RowReader, turns: Sequence[_Turn]) -> Iterator[_Turn]:
     """The turns, each run of tool answers sorted by the calls that they answer."""
-    order: dict[str, int] = {}
-    waiting: list[_Turn] = []
-    for turn in turns:
-        if turn.message.role == "tool":
-            waiting.append(turn)
-            if turn.answers and order and turn.answers not in order:
-                row.fault(f"{turn.path}.tool_call_id", "answers no call before it")
+    calls = _LastCalls()
+    for are_answers, run in groupby(turns, lambda turn: turn.message.role == "tool"):
+        if are_answers:
+            yield from calls.in_order(row, list(run))
             continue
-        yield from _sorted(waiting, order)
-        yield turn
-        waiting = []
-        if turn.message.tool_calls:
-            order = {call.id: i for i, call in enumerate(turn.message.tool_calls) if call.id}
-    yield from _sorted(waiting, order)
+        for turn in run:
+            calls.go_past(turn.message)
+            yield turn
 
 
-def _sorted(answers: list[_Turn], order: Mapping[str, int]) -> list[_Turn]:
-    if any(turn.answers not in order for turn in answers):
-        return answers
-    return sorted(answers, key=lambda turn: order[turn.answers])
+class _LastCalls:
+    """The calls of the last turn that calls, and which of them have an answer: the n-th answer
+    behind that turn is taken for the one to its n-th call, by most templates and by
+    `template_messages`.
+    """
+
+    def __init__(self) -> None:
+        self._calls: tuple[ToolCall, ...] = ()
+        # Of each id the calls that have it, the last first, but for those that were answered by it.
+        self._named: dict[str, list[int]] = {}
+        # All calls before this one have an answer.
+        self._first_open = 0
+        self._earlier: set[str] = set()
+        self._answered: set[int] = set()
+        self._next_to_it = False
+        self._follows_calls = False
+
+    def go_past(self, message: Message) -> None:
+        """A turn of anyone but a tool."""
+        if message.tool_calls:
+            self._earlier.update(self._named)
+            self._calls, self._answered = message.tool_calls, set()
+            self._named, self._first_open = {}, 0
+            for place in reversed(range(len(self._calls))):
+                if name := self._calls[place].id:
+                    self._named.setdefault(name, []).append(place)
+            self._follows_calls = self._next_to_it
+        self._next_to_it = bool(message.tool_calls)
+
+    def in_order(self, row: RowReader, answers: Sequence[_Turn]) -> Sequence[_Turn]:
+        """Turns of tools that follow each other. One without an id answers the first call that has
+        no answer. A fault is noted where their order does not tell which calls they answer.
+        """
+        self._next_to_it = False
+        faults_before = row.fault_count
+        said = [self._place(row, turn) for turn in answers]
+        if row.fault_count > faults_before:
+            return answers
+        free = (place for place in count(self._first_open) if place not in self._answered)
+        places = [next(free) if place is None else place for place in said]
+        self._answered.update(places)
+        by_place = sorted(zip(places, answers, strict=True), key=itemgetter(0))
+        self._check_order(row, by_place)
+        return [turn for _, turn in by_place]
+
+    def _place(self, row: RowReader, turn: _Turn) -> int | None:
+        """Which of the calls a turn answers; None where it does not say so."""
+        if not turn.answers:
+            return None
+        path = f"{turn.path}.tool_call_id"
+        places = self._named.get(turn.answers, [])
+        while places:
+            place = places.pop()
+            if place not in self._answered:
+                self._answered.add(place)
+                return place
+        if turn.answers in self._named:
+            row.fault(path, "answers a call that has an answer already")
+        elif turn.answers in self._earlier:
+            row.fault(path, f"answers a call before the last turn that calls; {_TOGETHER}")
+        elif self._named:
+            row.fault(path, "answers no call before it")
+        return None
+
+    def _check_order(self, row: RowReader, by_place: Sequence[tuple[int, _Turn]]) -> None:
+        last, turn = by_place[-1]
+        answered = takewhile(self._answered.__contains__, count(self._first_open))
+        self._first_open += sum(1 for _ in answered)
+        if self._follows_calls and last >= len(self._calls):
+            row.fault(turn.path, f"answers no call of the last turn that calls; {_TOGETHER}")
+        elif last > self._first_open:
+            call, left_out = _shown(self._calls[last]), _shown(self._calls[self._first_open])
+            message = (
+                f"answers the call {call}, but {left_out} before it has no answer: "
+                "most templates go by the order of the calls"
+            )
+            row.fault(f"{turn.path}.tool_call_id", message)
+
+
+def _shown(call: ToolCall) -> str:
+    return f"{call.name} ({call.id})" if call.id else call.name

@@ -60,7 +60,7 @@ class EngineRowMaker:
 
         Raises RunError, with the row's place, where the template refuses the conversation.
         """
-        if conversation.segments or _has_tools(conversation):
+        if conversation.segments or conversation.has_tools:
             what = "pieces of text" if conversation.segments else "tools"
             return DroppedRow(conversation.source, f"rows with {what} are not asked of the engine")
         try:
@@ -135,11 +135,6 @@ class EngineRowMaker:
         cut = TruncatedRow(row.source, longest, lost)
         prompt_ids = row.prompt_ids if len(row.prompt_ids) < limit else ()
         return EngineRow(row.source, kept, prompt_ids, row.prompt, row.reference, cut)
-
-
-def _has_tools(conversation: Conversation) -> bool:
-    called = any(turn.tool_calls or turn.role == "tool" for turn in conversation.messages)
-    return bool(conversation.tools) or called
 
 
 def _count(part: ScoredTokens) -> int:

@@ -110,10 +110,13 @@ def _make_rows(
         else:
             rows.append(made)
     if not rows:
+        askable = not all(row.segments or row.has_tools for row in conversations)
         raise DataError(
-            "no row is left to evaluate on",
+            f"no row is left to evaluate on: all {len(dropped):,} were left out",
             [Problem(row.reason, where=str(row.source)) for row in dropped[:5]],
-            hint="shorten the rows",
+            hint="shorten the rows"
+            if askable
+            else "evaluate the directory of the model instead of its GGUF file",
         )
     return rows, dropped
 

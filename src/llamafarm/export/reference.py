@@ -126,8 +126,7 @@ class _Renderer:
     def row(self, conversation: Conversation) -> _Asked | None:
         """None where the row has no answer to a question, or none within the length."""
         messages = conversation.messages
-        tools = conversation.tools or any(m.tool_calls or m.role == "tool" for m in messages)
-        if not messages or tools or not is_learnt(messages[-1]):
+        if not messages or conversation.has_tools or not is_learnt(messages[-1]):
             return None
         result = self._rows.encode([conversation])
         if not result.rows or result.rows[0][1].truncated is not None:

@@ -41,8 +41,9 @@ def find_data_file(
     wanted = _path(name)
     candidates = [directory / wanted for directory in directories]
     if bundled_data is not None and wanted.name == str(wanted):
-        candidates += sorted(bundled_data.rglob(wanted.name))
-    fits = Path.exists if collections else Path.is_file
+        candidates += sorted(p for p in bundled_data.rglob("*") if p.name == wanted.name)
+    # Unlike pathlib's, these two say no where a name is longer than the system allows.
+    fits = os.path.exists if collections else os.path.isfile
     return next((file for file in candidates if fits(file)), None)
 
 
@@ -55,7 +56,7 @@ def missing_file(strategy: Strategy, path: str, name: str, directories: Sequence
     if wanted.is_absolute():
         directories = (wanted.parent,)
         wanted = Path(wanted.name)
-    if any((directory / wanted).is_dir() for directory in directories):
+    if any(os.path.isdir(directory / wanted) for directory in directories):  # noqa: PTH112
         message, hint = f"{name} is a directory", "name a file in it"
     elif near := _near_names(wanted, directories):
         hint = f"did you mean {' or '.join(near)}?"
@@ -89,4 +90,5 @@ def _near_names(wanted: Path, directories: Sequence[Path]) -> list[str]:
 
 
 def _files(directory: Path) -> list[Path]:
-    return [file for file in directory.iterdir() if file.is_file()] if directory.is_dir() else []
+    is_there = os.path.isdir(directory)  # noqa: PTH112  # see find_data_file
+    return [file for file in directory.iterdir() if file.is_file()] if is_there else []

@@ -130,6 +130,12 @@ message_field_training: training
     ]
 
 
+def test_only_a_name_that_the_reader_does_not_know_counts_as_one_of_its_own(tmp_path: Path) -> None:
+    roles = "roles: {user: [human, prompter], assistant: [Bot, doctor], tool: [observation]}"
+    found = _dataset(tmp_path, f"type: chat_template\n{roles}")
+    assert found.roles == {"assistant": "doctor"}
+
+
 def test_the_field_of_plain_texts_may_have_another_name(tmp_path: Path) -> None:
     found = _dataset(tmp_path, "type: completion\nfield: body")
     assert (found.data_format, found.columns) == ("text", {"text": "body"})
@@ -186,16 +192,50 @@ def test_a_type_that_only_its_name_tells_is_not_left_to_the_keys(tmp_path: Path)
         ("path: json\ndata_files: a.jsonl", ["a.jsonl"]),
         ("path: split", ["split/train.jsonl"]),
         ("path: split\nsplit: validation", ["split/valid.jsonl"]),
+        ("path: split\ntrain_on_split: validation", ["split/valid.jsonl"]),
+        ("path: split\nsplit: dev\ntrain_on_split: dev", ["split/valid.jsonl"]),
+        ("path: held\nsplit: test", ["held/test.jsonl"]),
+        (
+            "path: shards\nsplit: validation",
+            [f"shards/valid-0000{i}-of-00002.parquet" for i in (0, 1)],
+        ),
         ("path: ./b.jsonl\nds_type: json", ["b.jsonl"]),
     ],
 )
 def test_files_are_found_beside_the_config(lines: str, files: list[str], tmp_path: Path) -> None:
-    for name in ("parts/one.jsonl", "parts/two.jsonl", "split/train.jsonl", "split/valid.jsonl"):
+    for name in (
+        "parts/one.jsonl",
+        "parts/two.jsonl",
+        "split/train.jsonl",
+        "split/valid.jsonl",
+        "held/test.jsonl",
+        "shards/valid-00000-of-00002.parquet",
+        "shards/valid-00001-of-00002.parquet",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("{}\n")
     inner = "".join(f"    {line}\n" for line in lines.splitlines())
     found = _read(tmp_path, f"datasets:\n  - type: alpaca\n{inner}")
     assert [str(path.relative_to(tmp_path)) for path in found.train] == files
+
+
+def test_what_a_directory_holds_besides_is_announced(tmp_path: Path) -> None:
+    for name in ("split/train.jsonl", "split/old.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}\n")
+    found = _read(tmp_path, "datasets: [{path: split, type: alpaca}]\n")
+    assert "not read: old.jsonl" in "\n".join(found.notices)
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_a_directory_with_the_file_of_one_split_has_no_other(split: str, tmp_path: Path) -> None:
+    (tmp_path / "held").mkdir()
+    (tmp_path / "held" / "test.jsonl").write_text("{}\n")
+    text = _faults(
+        tmp_path, f"datasets:\n  - path: held\n    type: alpaca\n    train_on_split: {split}\n"
+    )
+    assert "config.yml:4 datasets[0].train_on_split" in " ".join(text.split())
+    assert f"has no split `{split}`" in text
 
 
 def test_files_are_found_in_the_working_directory_too(
@@ -219,6 +259,13 @@ def test_files_are_found_in_the_working_directory_too(
         ("path: ''", "expected a text"),
         ("data_files: a.jsonl\n    path:", "path\n"),
         ("path: a.jsonl\n    split: test", "a file has no split `test`"),
+        ("path: a.jsonl\n    train_on_split: test", "a file has no split `test`"),
+        (
+            "path: a.jsonl\n    split: train\n    train_on_split: test",
+            "split says `train`, this `test`",
+        ),
+        ("path: ~nouser/x.jsonl", "there is no file ~nouser/x.jsonl"),
+        ("path: json\n    data_files: ~nouser/x.jsonl", "there is no file ~nouser/x.jsonl"),
         ("path: a.jsonl\n    ds_type: csv", "is read as jsonl, by its name"),
         ("path: a.jsonl\n    ds_type: arrow", "expected one of json, csv, parquet"),
         ("path: a.jsonl\n    typ: alpaca", "did you mean `type`?"),
@@ -226,6 +273,8 @@ def test_files_are_found_in_the_working_directory_too(
         ("path: a.jsonl\n    name: small", "datasets[0].name"),
         ("path: a.jsonl\n    drop_system_message: true", "datasets[0].drop_system_message"),
         ("path: a.jsonl\n    roles_to_train: [user]", "not those of user"),
+        ("path: a.jsonl\n    roles_to_train: [tool, gpt, user, system]", "of tool, user, system"),
+        ("path: a.jsonl\n    roles_to_train: []", "is empty: nothing would be trained"),
         ("path: a.jsonl\n    train_on_eos: all", "datasets[0].train_on_eos"),
         ("path: a.jsonl\n    message_field_training: weight", "the field weight is not looked at"),
         (
@@ -300,13 +349,20 @@ def test_settings_that_change_the_rows_are_announced_with_the_key_that_does_it(
     found = _read(
         tmp_path,
         "datasets: [{path: a.jsonl, type: alpaca, chat_template: chatml}]\n"
-        "train_on_inputs: true\ndataset_exact_deduplication: true\ndefault_system_message: Hi\n",
+        "train_on_inputs: false\ndataset_exact_deduplication: true\ndefault_system_message: Hi\n",
     )
     notices = "\n".join(found.notices)
     assert "datasets[0].chat_template is not used" in notices
-    assert "train_on_inputs is not used: questions are not trained" in notices
+    assert "train_on_inputs" not in notices
     assert "`data_preprocessing.remove_duplicates: true`" in notices
     assert "`prompt_template.system`" in notices
+
+
+def test_training_on_questions_is_refused_by_name(tmp_path: Path) -> None:
+    text = "datasets: [{path: a.jsonl, type: alpaca}]\ntrain_on_inputs: true\n"
+    said = " ".join(_faults(tmp_path, text).split())
+    assert "config.yml:2 train_on_inputs is not obeyed" in said
+    assert "only answers are trained" in said
 
 
 @pytest.mark.parametrize(

@@ -50,12 +50,10 @@ def test_the_only_entry_needs_no_name(tmp_path: Path) -> None:
 def test_an_entry_is_chosen_by_name_from_the_file_or_its_directory(tmp_path: Path) -> None:
     path = _index(tmp_path, a={"file_name": "rows.jsonl"}, b={"file_name": "b.jsonl"})
     (tmp_path / "b.jsonl").write_text("{}\n")
-    for place in (path, tmp_path, Path(f"{path}#x").with_name("dataset_info.json")):
+    for place in (path, tmp_path):
         found = expand(place, name="b")
         assert found is not None
         assert found.train == (tmp_path / "b.jsonl",)
-    assert expand(Path(f"{path}#b")) == found
-    assert expand(Path(f"{tmp_path}#b")) == found
 
 
 def test_several_entries_without_a_name_are_listed(tmp_path: Path) -> None:

@@ -46,7 +46,9 @@ def _names(collection: Collection | None) -> tuple[list[str], str | None, str | 
         ),
         (["train.jsonl", "README.md", "notes.txt"], "train.jsonl", None, None),
         (["anything.jsonl", "README.md"], "anything.jsonl", None, None),
-        (["test.jsonl"], "test.jsonl", None, None),
+        (["qa_train.jsonl"], "qa_train.jsonl", None, None),
+        (["train-00000-of-00001.parquet"], "train-00000-of-00001.parquet", None, None),
+        (["rows-00000-of-00001.parquet"], "rows-00000-of-00001.parquet", None, None),
         (["data/train.jsonl", "data/valid.jsonl"], "train.jsonl", "valid.jsonl", None),
         (["train.jsonl", ".train.jsonl.swp.jsonl"], "train.jsonl", None, None),
     ],
@@ -84,7 +86,7 @@ def test_one_shard_of_many_is_not_taken_for_the_whole(tmp_path: Path) -> None:
         ["train.jsonl", "train.csv"],
         ["train.jsonl", "train.jsonl.gz"],
         ["train.jsonl", "valid.jsonl", "dev.jsonl"],
-        ["valid.jsonl", "test.jsonl"],
+        ["valid.jsonl", "qa_test.jsonl"],
         ["train-00000-of-00002.parquet", "train-00001-of-00002.jsonl"],
         ["train-00000-of-00002.parquet", "train-00000-of-00003.parquet"],
         ["train-00005-of-00002.parquet", "train-00001-of-00002.parquet"],
@@ -97,6 +99,16 @@ def test_names_that_do_not_tell_are_refused_with_those_that_do(
         expand(_directory(tmp_path, *files))
     assert all(name in caught.value.summary for name in files[-2:])
     assert "train.jsonl, valid.jsonl and test.jsonl" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "files", [["test.jsonl"], ["valid.jsonl"], ["qa_eval.jsonl"], ["valid.jsonl", "test.jsonl"]]
+)
+def test_files_named_for_another_side_are_not_trained_on(files: list[str], tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        expand(_directory(tmp_path, *files))
+    assert f"has no file to train on: it holds {', '.join(files)}" in caught.value.summary
+    assert caught.value.hint == f"to train on it, name the file: {tmp_path / files[0]}"
 
 
 def test_files_that_are_not_read_are_named(tmp_path: Path) -> None:
@@ -146,5 +158,3 @@ def test_a_name_is_refused_where_there_is_nothing_to_choose_from(tmp_path: Path)
     for path in (tmp_path, tmp_path / "train.jsonl"):
         with pytest.raises(DataError, match="no datasets to choose `qa` from"):
             expand(path, name="qa")
-    with pytest.raises(DataError, match="no datasets to choose `qa` from"):
-        expand(tmp_path / "train.jsonl#qa")

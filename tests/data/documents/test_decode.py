@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import codecs
 import io
 from collections.abc import Iterator
 
@@ -57,7 +58,20 @@ def test_the_encoding_is_found_and_the_text_is_whole(text: str, codec: str, foun
 def test_what_a_page_declares_comes_before_a_guess_and_after_its_bytes() -> None:
     assert encoding_of("été".encode("cp1250"), "windows-1250") == "windows-1250 (as it declares)"
     assert encoding_of("été".encode(), "windows-1250") == "UTF-8"
-    assert encoding_of("été".encode("cp1252"), "no-such-codec") == "cp1252 (detected)"
+
+
+@pytest.mark.parametrize(
+    "declared",
+    ["no-such-codec", "undefined", "utf-16", "utf-32-le", "idna", "hex", "utf-7", "cp037"],
+)
+def test_what_a_page_declares_falsely_is_named_beside_the_encoding_that_reads_it(
+    declared: str,
+) -> None:
+    data = "été, début\n".encode("cp1252")
+    encoding = find_encoding(lambda: io.BytesIO(data), "x.html", declared)
+    assert str(encoding) == f"cp1252 (detected; not {declared}, as it declares)"
+    lines = read_text_lines(lambda: io.BytesIO(data), encoding, Ledger().of_file("x", "line"))
+    assert [line.text for line in lines] == ["été, début"]
 
 
 def test_single_bytes_that_are_not_utf8_are_read_as_cp1252_and_noted_by_line() -> None:
@@ -67,6 +81,14 @@ def test_single_bytes_that_are_not_utf8_are_read_as_cp1252_and_noted_by_line() -
     assert [line.text for line in lines_of(data, ledger)][-1] == "café and café"
     (tally,) = ledger.all_changed()
     assert (tally.what, tally.first[0].where) == (STRAY_BYTES, "x.txt:4")
+
+
+def test_bytes_after_a_mark_that_are_not_utf8_are_read_as_cp1252() -> None:
+    ledger = Ledger()
+    data = codecs.BOM_UTF8 + b"\xe9t\xe9\nplain\n"
+    assert encoding_of(data) == "UTF-8 (byte order mark, with stray bytes of cp1252)"
+    assert [line.text for line in lines_of(data, ledger)] == ["été", "plain"]
+    assert [(tally.what, tally.count) for tally in ledger.all_changed()] == [(STRAY_BYTES, 1)]
 
 
 def test_bytes_that_are_no_character_are_replaced_and_noted() -> None:
@@ -95,6 +117,13 @@ def test_a_long_line_comes_in_pieces_that_end_between_words() -> None:
     assert [piece.goes_on for piece in pieces[-3:]] == [True, False, False]
     assert pieces[-1] == SourceLine("next", 2)
     assert max(len(piece.text) for piece in pieces) <= 2 * 65_536
+
+
+@pytest.mark.parametrize("chars", range(131_068, 131_075))
+def test_the_end_of_a_long_line_is_mended_too(chars: int) -> None:
+    text = ("é" * 4_000 + "word " * 50_000)[: chars - 4] + " caf"
+    pieces = list(lines_of(text.encode() + b"\xe9"))
+    assert "".join(piece.text for piece in pieces) == f"{text}é"
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,24 @@ def test_a_page_about_cookies_is_no_cookie_note() -> None:
     assert read_html(page).texts() == ["Bake them."]
 
 
+def test_a_page_inside_of_a_form_keeps_its_text_and_loses_its_controls() -> None:
+    read = read_html(
+        '<body><form id="aspnetForm"><input type="hidden" value="state"><h1>Opening hours</h1>'
+        "<p>From nine to five.</p><select><option>English</option></select>"
+        "<p><label>Town</label> Bern.</p><button>Send</button></form></body>"
+    )
+    assert read.pairs() == [("Opening hours", "From nine to five.\n\nTown Bern.")]
+
+
+def test_a_form_of_nothing_but_controls_is_furniture() -> None:
+    read = read_html(
+        "<p>Before.</p>\n<form>\n<label>Your <b>name</b></label> <input>\n<button>Send</button>\n"
+        "</form>\nAfter."
+    )
+    assert read.texts() == ["Before.\n\nAfter."]
+    assert read.changed() == {BOILERPLATE: 1}
+
+
 @pytest.mark.parametrize("page", ["", " \n", "<!-- nothing -->", "<html></html>", "<script>x"])
 def test_a_page_without_text_has_no_blocks(page: str) -> None:
     assert read_html(page).blocks == []
@@ -111,7 +129,9 @@ def test_a_page_that_is_nested_too_deeply_is_refused() -> None:
     assert caught.value.hint
 
 
-@pytest.mark.parametrize("unit", ["<!--", "<b>", "<p", "&", "<table><tr><td>", '<p class="'])
+@pytest.mark.parametrize(
+    "unit", ["<!--", "<b>", "<p", "&", "<form><i>", "<table><tr><td>", '<p class="']
+)
 def test_a_hundred_kilobytes_of_one_tag_are_read_or_refused(unit: str) -> None:
     try:
         read_html(unit * (100_000 // len(unit)))

@@ -55,6 +55,16 @@ def test_every_path_that_cannot_be_read_is_named_at_once(tmp_path: Path) -> None
     assert "looked for" in hints[3]
 
 
+def test_a_path_that_the_system_refuses_is_named_with_its_reason(tmp_path: Path) -> None:
+    paths = [tmp_path / ("x" * 300 + ".txt"), tmp_path / "missing.txt"]
+    with pytest.raises(DataError, match="2 inputs cannot be read") as caught:
+        find_inputs(paths)
+    refused, missing = caught.value.problems
+    assert refused.where.endswith("xxx.txt")
+    assert refused.message == "cannot be read: File name too long"
+    assert missing.message == "does not exist"
+
+
 def test_a_compressed_file_is_opened_as_what_it_holds(tmp_path: Path) -> None:
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"hello"))
     (file,) = find_inputs([tmp_path / "a.txt.gz"]).files

@@ -23,6 +23,7 @@ FAQ = """# FAQ
 Q: And what helps against it?
 A: Rest, enough to drink, and patience for a day or two.
 """
+SENTENCE = "Whoever sleeps badly should go to bed at the same time every day of the week."
 
 
 def prepare(*inputs: Path, output: Path | None = None, **options: Any) -> PrepareReport:
@@ -187,6 +188,74 @@ def test_an_output_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError) as caught:
         prepare(path, output=path / "below" / "data.jsonl")
     assert "--output" in caught.value.hint
+
+
+def test_an_output_whose_name_is_too_long_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.md", FAQ)
+    with pytest.raises(OutputError, match="cannot be written: File name too long"):
+        prepare(path, output=tmp_path / f"{'x' * 300}.jsonl")
+
+
+def test_an_answer_with_much_white_space_is_written_whole(tmp_path: Path) -> None:
+    poem = "\n".join(f"verse {n} of it{' ' * 60}" for n in range(20))
+    report = prepare(write(tmp_path / "a.txt", f"Q: How does it go?\nA: {poem}\n"), max_chars=500)
+    (row,) = rows_of(report)
+    assert row["output"].endswith("verse 19 of it")
+    assert report.dropped == ()
+
+
+def test_a_question_with_much_white_space_is_written_whole(tmp_path: Path) -> None:
+    text = "\n".join(f"Line {n} of it.{' ' * 60}" for n in range(20))
+    report = prepare(write(tmp_path / "a.txt", f"Q: What is it?\n{text}\n"), max_chars=500)
+    (row,) = rows_of(report)
+    assert row["output"].endswith("Line 19 of it.")
+    assert report.dropped == ()
+
+
+def _preference(rejected: str) -> dict[str, object]:
+    asked = "What should somebody do who has had a high fever for more than three days now?"
+    return {"prompt": asked, "chosen": f"{SENTENCE} See a doctor.", "rejected": rejected}
+
+
+def _called(city: str, days: int) -> dict[str, object]:
+    function = {"name": "weather", "arguments": {"in": city, "days": days}}
+    call = {"type": "function", "function": function}
+    turns = [
+        {"role": "user", "content": f"What will it be like there? {SENTENCE}"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": SENTENCE},
+        {"role": "assistant", "content": f"It will be so: {SENTENCE}"},
+    ]
+    return {"messages": turns}
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [_preference("Wait."), _preference("Hope."), _preference("wait.")],
+        [_called("Bern", 1), _called("Rome", 1), _called("Bern", 2)],
+        [
+            {"segments": [{"label": label, "text": SENTENCE}, {"label": True, "text": "Yes."}]}
+            for label in (False, True)
+        ],
+    ],
+)
+def test_rows_kept_as_they_were_repeat_each_other_only_with_all_their_values(
+    tmp_path: Path, rows: list[dict[str, object]]
+) -> None:
+    lines = [json.dumps(row) for row in rows]
+    report = prepare(write(tmp_path / "a.jsonl", "\n".join([*lines, lines[0]])))
+    assert rows_of(report) == rows
+    assert dropped(report) == {SAME: 1}
+
+
+def test_rows_kept_as_they_were_may_nearly_repeat_each_other(tmp_path: Path) -> None:
+    rows = [_preference("Wait."), _preference("Wait.")]
+    rows[1]["chosen"] = f"{SENTENCE} See your doctor."
+    path = write(tmp_path / "a.jsonl", "\n".join(json.dumps(row) for row in rows))
+    report = prepare(path)
+    assert rows_of(report) == rows[:1]
+    assert dropped(report) == {NEARLY_SAME: 1}
 
 
 def test_inputs_are_never_changed(tmp_path: Path) -> None:

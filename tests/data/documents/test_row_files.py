@@ -57,6 +57,10 @@ def read_json_row(tmp_path: Path, fields: dict[str, object]) -> FoundRow:
             {"prompt": "a", "completion": "b", "topic": "x", "n": [1]},
             {"instruction": "a", "input": "", "output": "b", "topic": "x", "n": [1]},
         ),
+        (
+            {"question": "Why?", "answer": "So.", "response": "Or so.", "prompt": " Why? "},
+            {"instruction": "Why?", "input": "", "output": "So.", "response": "Or so."},
+        ),
         ({"text": "Only text."}, {"text": "Only text."}),
     ],
 )
@@ -74,6 +78,37 @@ def test_rows_become_messages_where_these_are_wanted(tmp_path: Path) -> None:
             {"role": "assistant", "content": "3"},
         ]
     }
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        {"output": "another"},
+        {"instruction": 5},
+        {"Output": "another"},
+        {"reflection": "no", "corrected": "yes"},
+        {"history": [["x", "y"]]},
+    ],
+)
+def test_other_fields_that_would_change_an_alpaca_row_stay_beside_its_messages(
+    tmp_path: Path, others: dict[str, object]
+) -> None:
+    fields: dict[str, object] = {"question": "a", "choices": ["b", "c"], "solution": "b"}
+    row = read_json_row(tmp_path, {**fields, **others})
+    assert written(row) == {
+        "messages": [
+            {"role": "user", "content": "a\n\n- b\n- c"},
+            {"role": "assistant", "content": "b"},
+        ],
+        **others,
+    }
+    again = read_json_row(tmp_path, written(row))
+    assert [m.content for m in again.messages] == [m.content for m in row.messages]
+
+
+def test_a_field_of_another_row_never_replaces_what_the_row_says() -> None:
+    row = FoundRow("row", 1, text="Own.", extra={"text": "Other.", "id": 1})
+    assert written(row) == {"text": "Own.", "id": 1}
 
 
 def test_several_exchanges_are_messages_whatever_is_wanted(tmp_path: Path) -> None:

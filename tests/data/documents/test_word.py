@@ -94,6 +94,57 @@ def test_inserted_text_counts_and_deleted_text_does_not(made: Callable[..., Read
     assert made(write).texts() == ["It is really so."]
 
 
+_SPACES = " ".join(
+    f'xmlns:{prefix}="{name}"'
+    for prefix, name in (
+        ("w", "http://schemas.openxmlformats.org/wordprocessingml/2006/main"),
+        ("mc", "http://schemas.openxmlformats.org/markup-compatibility/2006"),
+        ("v", "urn:schemas-microsoft-com:vml"),
+        ("wps", "http://schemas.microsoft.com/office/word/2010/wordprocessingShape"),
+    )
+)
+_BOX = """<w:r {spaces}><mc:AlternateContent>
+<mc:Choice Requires="wps"><wps:txbx><w:txbxContent>{inside}</w:txbxContent></wps:txbx></mc:Choice>
+<mc:Fallback><v:textbox><w:txbxContent>{inside}</w:txbxContent></v:textbox></mc:Fallback>
+</mc:AlternateContent></w:r>"""
+
+
+def add_box(paragraph: Any) -> None:
+    from docx.oxml import parse_xml
+
+    inside = "".join(f"<w:p><w:r><w:t>{text}</w:t></w:r></w:p>" for text in ("In a", "text box."))
+    paragraph._p.append(parse_xml(_BOX.format(spaces=_SPACES, inside=inside)))
+
+
+def test_a_text_box_is_read_once(made: Callable[..., Read]) -> None:
+    assert made(lambda document: add_box(document.add_paragraph("Before."))).texts() == [
+        "Before.\nIn a\ntext box."
+    ]
+
+
+def test_a_text_box_in_a_cell_is_read_once(made: Callable[..., Read]) -> None:
+    def write(document: Any) -> None:
+        table = document.add_table(2, 2)
+        for column, texts in enumerate((("Question", "Why?"), ("Answer", "So."))):
+            for row, text in enumerate(texts):
+                table.cell(row, column).text = text
+        add_box(table.cell(1, 1).paragraphs[0])
+
+    ((_, answer),) = made(write).pairs()
+    assert answer.split() == ["So.", "In", "a", "text", "box."]
+
+
+def test_moved_text_is_read_where_it_was_moved_to(made: Callable[..., Read]) -> None:
+    def write(document: Any) -> None:
+        from docx.oxml import parse_xml
+
+        for kind, text in (("moveTo", "First."), ("ins", "Second."), ("moveFrom", "First.")):
+            xml = f"<w:{kind} {_SPACES}><w:r><w:t>{text}</w:t></w:r></w:{kind}>"
+            document.add_paragraph()._p.append(parse_xml(xml))
+
+    assert made(write).texts() == ["First.\n\nSecond."]
+
+
 @pytest.mark.parametrize("data", [b"", b"junk", b"PK\x03\x04junk", b"%PDF-1.4"])
 def test_a_damaged_file_is_refused_with_a_way_out(data: bytes) -> None:
     with pytest.raises(DataError, match=r"x\.docx") as caught:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llamafarm.data.near import candidates
 from llamafarm.data.near.candidates import COMPARISONS_PER_ROW, Field
 from llamafarm.data.near.search import ENOUGH_PAIRS, NEAR_SIMILARITY, Search, near_pairs
 from llamafarm.data.near.shingles import ShingleStore
@@ -143,6 +144,16 @@ def test_another_process_finds_the_same() -> None:
         answers.append(json.loads(done.stdout))
     assert answers[0] == answers[1]
     assert len(answers[0][1]) > 50
+
+
+def test_rows_that_are_sorted_in_many_parts_have_the_same_pairs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = edited_rows(3)
+    whole = search(rows)
+    monkeypatch.setattr(candidates, "_SORTED_AT_ONCE", 7)
+    assert search(rows) == whole
+    assert whole
 
 
 def test_progress_is_told_until_all_is_done() -> None:

@@ -3,8 +3,10 @@ from __future__ import annotations
 import pytest
 
 from llamafarm.data.quality.answers import is_echo
+from llamafarm.data.quality.endings import Endings
 from llamafarm.data.quality.frequent import FrequentAnswers
 from llamafarm.data.quality.phrases import boilerplate_in, is_refusal
+from llamafarm.data.quality.row import row_of
 from llamafarm.data.rows import Conversation, RowRef
 from tests.data.quality.conversations import ENGLISH, finding_of, plain_rows, qa, report_of
 
@@ -80,6 +82,30 @@ def test_answers_cut_near_the_longest_are_found() -> None:
     finding = finding_of(report_of([*plain_rows(60), *cut]), "cut_answer")
     assert finding is not None and finding.rows == 15
     assert [example.source.line for example in finding.examples] == list(range(75, 65, -1))
+
+
+@pytest.mark.parametrize("near", [False, True])
+@pytest.mark.parametrize(
+    ("secret", "half"),
+    [
+        ("elisabeth.hofer@clinic.example", "inic.example"),
+        ("sk-proj-aB3dE5fG7hJ9kL1mN3pQ5rS7tU9vW1xY3zA5bC7dE9fG1hJ3", "hJ3"),
+    ],
+)
+def test_of_a_cut_answer_no_half_of_a_secret_is_shown(secret: str, half: str, near: bool) -> None:
+    for after in range(90):
+        endings = Endings()
+        row = row_of(qa("Why?", "So."), "train")
+        for _ in range(40):
+            endings.see(row, "So it is.")
+        for number in range(12):
+            longer = "x" * (number if near else 0)
+            endings.see(row, f"{'words ' * 40}{longer} {secret} {('and so on ' * 9)[:after]}x")
+        (finding,) = endings.findings()
+        for example in finding.examples:
+            assert half not in example.excerpt
+            assert "***" in example.excerpt or after > 35
+            assert example.excerpt.endswith("x")
 
 
 @pytest.mark.parametrize("end", [".", "", "!", "。"])

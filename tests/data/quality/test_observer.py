@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import tracemalloc
 
@@ -84,10 +85,17 @@ def test_memory_does_not_grow_with_the_rows(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_seeing_rows_does_not_load_the_language_model() -> None:
-    before = set(sys.modules)
-    observer = QualityObserver()
-    observer.see(qa("Why?", "Because the liver stores sugar for the night."), "train")
-    assert not {"py3langid", "torch", "transformers"} & (set(sys.modules) - before)
+    code = (
+        "import sys\n"
+        "from llamafarm.data.quality.observer import QualityObserver\n"
+        "from tests.data.quality.conversations import qa\n"
+        "row = qa('Why?', 'Because the liver stores sugar for the night.')\n"
+        "QualityObserver().see(row, 'train')\n"
+        "print({'py3langid', 'torch', 'transformers'} & set(sys.modules))"
+    )
+    # In a process of its own: here another test may have loaded them.
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 _TEXTS = st.text(st.characters(), max_size=60)

@@ -75,6 +75,8 @@ CASES = (
     SplitCase("one group", _sources(*["web"] * 10), warned=ONE_GROUP, asked={"group_by": "s"}),
     SplitCase("a group missing in one row", _sources("a", "b", "c", None), (":4 ",),
               asked={"group_by": "s"}),
+    SplitCase("a stratum missing in one row", _sources("a", "b", None, "a"), (":3 ",),
+              asked={"stratify_by": "s"}),
     SplitCase("groups of every type", _sources(1, "1", 1.0, True, [1], {"a": 1}, "", " "),
               asked={"group_by": "s"}),
     SplitCase("a group that is a list", _sources(["a"], ["b"], ["a"], ["b"]),

@@ -17,7 +17,7 @@ from llamafarm.data.collections.collection import Collection
 from llamafarm.data.collections.settings import Findings, Settings
 from llamafarm.data.formats import FORMATS
 from llamafarm.data.readers import display_name
-from llamafarm.data.turn_reader import TURN_ROLES
+from llamafarm.data.turn_reader import ROLES, TURN_ROLES
 from llamafarm.errors import DataError, StrategyError
 from llamafarm.strategy.model import FORMAT_ALIASES, DataFormat
 from llamafarm.strategy.nodes import MappingNode, ScalarNode, SequenceNode, shown
@@ -36,13 +36,6 @@ _COLUMNS = {
 }
 _OF_TYPE = ("field_instruction", "field_input", "field_output", "field_system")
 _OF_TURNS = ("role", "content")
-# What axolotl takes for a role when the config does not say; the reader knows all of them.
-_USUAL_ROLES = {
-    "user": {"user", "human"},
-    "assistant": {"assistant", "gpt", "model"},
-    "system": {"system"},
-    "tool": {"tool"},
-}
 _TRAINED_FIELDS = ("train", "training", "train_on_turn")
 _TEMPLATE = "conversations are written by the model's chat template, or `prompt_template.format`"
 _PART = "it takes a part of the rows: write them into a file of their own"
@@ -80,13 +73,13 @@ _TYPE_PASSED_OVER = {
     "format": _TEMPLATE,
     "no_input_format": _TEMPLATE,
 }
+_CONFIG_REFUSED = {"train_on_inputs": "only answers are trained, questions are not: leave it out"}
 _CONFIG_PASSED_OVER = {
     "chat_template": _TEMPLATE,
     "chat_template_jinja": _TEMPLATE,
     "dataset_exact_deduplication": "write `data_preprocessing.remove_duplicates: true`",
     "default_system_message": "write it into `prompt_template.system`",
     "pretraining_dataset": "only `datasets` is read",
-    "train_on_inputs": "questions are not trained",
     "rl": "of preferences, the chosen answers are trained",
 }
 
@@ -136,6 +129,7 @@ def _collection(config: Settings, directory: Path, found: Findings) -> Collectio
     training = list(_datasets(config, "datasets", directory, found))
     testing = list(_datasets(config, "test_datasets", directory, found))
     fraction = _fraction(config, evaluated=bool(testing))
+    config.refuse(_CONFIG_REFUSED)
     config.pass_over(_CONFIG_PASSED_OVER)
     unread = [entry.key for entry in config.unread()]
     if unread:
@@ -238,7 +232,7 @@ def _roles(entry: Settings) -> dict[str, str]:
     if section is None:
         return roles
     for ours in TURN_ROLES:
-        names = [name for name in section.texts(ours) if name not in _USUAL_ROLES.get(ours, ())]
+        names = [name for name in section.texts(ours) if _usual_role(name) != ours]
         if len(names) > 1:
             message = f"one name of its own a role, found {', '.join(names)}"
             section.fault(ours, message, "write one of them throughout the file")
@@ -246,6 +240,11 @@ def _roles(entry: Settings) -> dict[str, str]:
             roles[ours] = names[0]
     section.refuse_unread()
     return roles
+
+
+def _usual_role(name: str) -> str | None:
+    """Who speaks under this name where the config does not say."""
+    return ROLES.get(name.strip().lower())
 
 
 def _refuse_useless(
@@ -267,10 +266,14 @@ def _refuse_useless(
 
 def _training(entry: Settings) -> None:
     """Which turns are trained: the assistant's, each with what ends it."""
-    trained = set(entry.texts("roles_to_train")) - _USUAL_ROLES["assistant"]
-    if trained:
-        message = f"only the assistant's turns are trained, not those of {', '.join(trained)}"
+    trained = entry.texts("roles_to_train")
+    others = [name for name in trained if _usual_role(name) != "assistant"]
+    if others:
+        message = f"only the assistant's turns are trained, not those of {', '.join(others)}"
         entry.fault("roles_to_train", message, "leave it out")
+    node = entry.node("roles_to_train")
+    if isinstance(node, SequenceNode) and not node.items:
+        entry.fault("roles_to_train", "is empty: nothing would be trained", "leave it out")
     if entry.text("train_on_eos") not in ("", "turn"):
         entry.fault("train_on_eos", "each trained turn is trained with its end", "leave it out")
     field = entry.text("message_field_training")

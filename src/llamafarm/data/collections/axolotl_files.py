@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from llamafarm.data.collections.directory import SIDE_NAMES, directory_collection
+from llamafarm.data.collections.directory import SIDE_NAMES, directory_sides
 from llamafarm.data.collections.settings import Settings
 from llamafarm.data.readers import display_name, file_kind
 from llamafarm.errors import DataError
@@ -21,7 +22,7 @@ def dataset_files(entry: Settings, directory: Path) -> tuple[Path, ...]:
     Names are looked up in `directory`, then in the working directory.
     """
     name, parts = entry.text("path"), entry.texts("data_files")
-    split = entry.text("split") or entry.text("train_on_split") or "train"
+    split_key, split = _split(entry)
     loader = entry.choice("ds_type", tuple(_LOADERS))
     if not name:
         if not entry.has("path"):
@@ -29,9 +30,9 @@ def dataset_files(entry: Settings, directory: Path) -> tuple[Path, ...]:
         return ()
     base = _look_up(name, directory)
     if base is not None and base.is_dir() and not parts:
-        return _of_split(entry, base, split)
+        return _of_split(entry, base, split_key, split)
     if split != "train":
-        entry.fault("split", f"a file has no split `{split}`", "leave it out")
+        entry.fault(split_key, f"a file has no split `{split}`", "leave it out")
     if parts:
         folder = base if base is not None and base.is_dir() else directory
         files = _existing(entry, "data_files", parts, folder)
@@ -44,22 +45,28 @@ def dataset_files(entry: Settings, directory: Path) -> tuple[Path, ...]:
     return files
 
 
-def _of_split(entry: Settings, directory: Path, split: str) -> tuple[Path, ...]:
+def _split(entry: Settings) -> tuple[str, str]:
+    """The split that is wanted, and the one of axolotl's two keys that names it."""
+    split, other = entry.text("split"), entry.text("train_on_split")
+    if split and other and split != other:
+        entry.fault("train_on_split", f"split says `{split}`, this `{other}`", "write one of them")
+    return ("train_on_split", other) if other and not split else ("split", split or "train")
+
+
+def _of_split(entry: Settings, directory: Path, key: str, split: str) -> tuple[Path, ...]:
     """The files of a directory for one split, whatever the split is called."""
     try:
-        inside = directory_collection(directory)
+        inside = directory_sides(directory)
     except DataError as fault:
         entry.fault("path", fault.summary, fault.hint)
         return ()
-    files = {
-        "train": inside.train,
-        "eval": (inside.eval,) if inside.eval else (),
-        "test": (inside.test,) if inside.test else (),
-        None: (),
-    }[SIDE_NAMES.get(split)]
+    side = SIDE_NAMES.get(split)
+    files = inside.files.get(side, ()) if side else ()
     if not files:
         message = f"{display_name(directory)} has no split `{split}`"
-        entry.fault("split", message, f"splits are told by file names: {', '.join(SIDE_NAMES)}")
+        entry.fault(key, message, f"splits are told by file names: {', '.join(SIDE_NAMES)}")
+    for text in inside.notices:
+        entry.notice(text)
     return files
 
 
@@ -83,7 +90,8 @@ def _existing(entry: Settings, key: str, names: Sequence[str], directory: Path) 
 
 
 def _look_up(name: str, directory: Path) -> Path | None:
-    wanted = Path(name).expanduser()
+    # A user that there is not stays as written; Path.expanduser would raise.
+    wanted = Path(os.path.expanduser(name))  # noqa: PTH111
     return next((p for p in (directory / wanted, wanted) if p.exists()), None)
 
 

@@ -24,6 +24,5 @@ class Collection:
     data_format: DataFormat = "auto"
     columns: Mapping[str, str] = field(default_factory=dict)
     roles: Mapping[str, str] = field(default_factory=dict)
-    mask_history: bool = False
     eval_fraction: float | None = None
     notices: tuple[str, ...] = ()

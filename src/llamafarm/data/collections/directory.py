@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from llamafarm.data.collections.collection import Collection
 from llamafarm.data.compressed import without_compression
@@ -55,8 +55,39 @@ class _File:
     shards: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """The files of a directory by their sides, and what is to be said of the others."""
+
+    files: Mapping[Side, tuple[Path, ...]]
+    notices: tuple[str, ...] = ()
+
+
 def directory_collection(path: Path) -> Collection:
-    """The files of a directory.
+    """A directory to train on.
+
+    Raises DataError as `directory_sides` does, when no file is one to train on, and when more than
+    one is to be evaluated or tested on.
+    """
+    sides = directory_sides(path)
+    train = sides.files.get("train", ())
+    if not train:
+        others = [file for files in sides.files.values() for file in files]
+        raise DataError(
+            f"{display_name(path)} has no file to train on: it holds "
+            f"{_listed(file.name for file in others)}",
+            hint=f"to train on it, name the file: {display_name(others[0])}",
+        )
+    return Collection(
+        train=train,
+        eval=_single(path, sides.files.get("eval", ())),
+        test=_single(path, sides.files.get("test", ())),
+        notices=sides.notices,
+    )
+
+
+def directory_sides(path: Path) -> Sides:
+    """The files of a directory. A single one whose name does not tell its side is trained on.
 
     Raises DataError when it has none, when their names do not tell what is what, and when shards
     are missing.
@@ -67,9 +98,10 @@ def directory_collection(path: Path) -> Collection:
         files = data_files(path)
     if not files:
         raise _nothing(path)
-    if len(files) == 1 and _recognised(files[0]).shards <= 1:
-        return Collection(files)
-    return _by_side(path, [_recognised(file) for file in files])
+    recognised = [_recognised(file) for file in files]
+    if len(recognised) == 1 and recognised[0].side is None and recognised[0].shards <= 1:
+        return Sides({"train": files})
+    return _by_side(path, recognised)
 
 
 def data_files(path: Path) -> tuple[Path, ...]:
@@ -103,24 +135,21 @@ def _recognised(path: Path) -> _File:
     return _File(path, SIDE_NAMES.get(word), prefix, shard, shards)
 
 
-def _by_side(path: Path, files: Sequence[_File]) -> Collection:
+def _by_side(path: Path, files: Sequence[_File]) -> Sides:
+    """The sides of the one set that is trained on; where none is, of the only set."""
     prefixes = {file.prefix for file in files if file.side == "train"}
+    prefixes = prefixes or {file.prefix for file in files if file.side}
     if len(prefixes) != 1:
         raise _unclear(path, files)
     prefix = prefixes.pop()
     chosen = [file for file in files if file.side and file.prefix == prefix]
-    sides = {
+    sides: dict[Side, tuple[Path, ...]] = {
         side: _one_set(path, [file for file in chosen if file.side == side])
-        for side in ("train", "eval", "test")
+        for side in get_args(Side)
     }
     rest = [file.path.name for file in files if file not in chosen]
     unused = (f"{display_name(path)}: not read: {_listed(rest)}",) if rest else ()
-    return Collection(
-        train=sides["train"],
-        eval=_single(path, sides["eval"]),
-        test=_single(path, sides["test"]),
-        notices=unused,
-    )
+    return Sides(sides, unused)
 
 
 def _one_set(path: Path, files: Sequence[_File]) -> tuple[Path, ...]:

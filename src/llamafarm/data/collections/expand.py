@@ -16,23 +16,14 @@ def expand(path: Path, *, name: str | None = None) -> Collection | None:
     """What a path stands for; None when it is an ordinary file.
 
     Collections are a directory with files named train, valid and test; LLaMA-Factory's
-    dataset_info.json, or a directory with one, of which `name`, or `#name` after the path, chooses
-    an entry; and an axolotl config (.yml, .yaml) with local datasets. Raises DataError with every
-    problem of the collection at once.
+    dataset_info.json, or a directory with one, of which `name` chooses an entry; and an axolotl
+    config (.yml, .yaml) with local datasets. Raises DataError with every problem of the collection
+    at once.
     """
-    path, name = _with_name(path, name)
     try:
         return _expand(path, name)
     except OSError as fault:
         raise DataError(f"{display_name(path)} cannot be read: {fault.strerror}") from fault
-
-
-def _with_name(path: Path, name: str | None) -> tuple[Path, str | None]:
-    """`data/dataset_info.json#name` taken apart, unless there is a file of that name."""
-    before, mark, after = path.name.rpartition("#")
-    if name is not None or not mark or not before or path.exists():
-        return path, name
-    return path.with_name(before), after
 
 
 def _expand(path: Path, name: str | None) -> Collection | None:

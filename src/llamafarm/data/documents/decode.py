@@ -6,7 +6,7 @@ import codecs
 import io
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import BinaryIO
 
@@ -19,6 +19,7 @@ Opener = Callable[[], BinaryIO]
 STRAY_BYTES = "bytes that are not UTF-8 read as cp1252"
 NO_CHARACTER = "bytes that are no character replaced by \ufffd"
 
+_WITH_STRAY = "with stray bytes of cp1252"
 _CHUNK_BYTES = 1 << 20
 _HEAD_BYTES = 1 << 16
 _SAMPLE_BYTES = 1 << 16
@@ -41,6 +42,7 @@ _UNDEFINED_IN_CP1252 = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
 # Signs of cp1252 that stand inside words only where the bytes are letters of another code page.
 _SIGN_IN_WORD = re.compile(r"(?<=[^\W\d_])[¡-©¬®-±³-¶¸¹»-¿×÷†‡‰‹›™](?=[^\W\d_])")
 _TWO_FOREIGN_LETTERS = re.compile("[^\\W\\d_a-zA-Z](?=[^\\W\\d_a-zA-Z])")
+_DECLARATION = b'<meta charset="x">'
 _OTHER_KINDS = (
     (b"%PDF-", "a PDF file", ".pdf"),
     (b"PK\x03\x04", "a zip archive, as Word files are", ".docx"),
@@ -95,7 +97,8 @@ def find_encoding(opener: Opener, name: str, declared: str = "") -> TextEncoding
         head = file.read(_HEAD_BYTES)
     for mark, codec, title in _BOMS:
         if head.startswith(mark):
-            return TextEncoding(codec, title, "byte order mark")
+            found = TextEncoding(codec, title, "byte order mark")
+            return _with_stray_bytes(opener, found) if codec == "utf-8-sig" else found
     _refuse_other_kinds(head, name)
     if b"\0" in head:
         wide = _wide_encoding(head)
@@ -104,16 +107,35 @@ def find_encoding(opener: Opener, name: str, declared: str = "") -> TextEncoding
                 wide, wide.upper().replace("-LE", "LE").replace("-BE", "BE"), "no mark"
             )
         _refuse_binary(head, name)
+    seen = _seen_as_utf8(opener)
+    if not seen.stray:
+        return TextEncoding("utf-8", "UTF-8")
+    if seen.multibyte > seen.stray:
+        return TextEncoding("utf-8", "UTF-8", _WITH_STRAY, stray=True)
+    sample = bytes(seen.sample)
+    if not declared:
+        return _guess(sample)
+    codec = _declared_codec(declared, sample)
+    if codec:
+        return TextEncoding(codec, declared, "as it declares")
+    guess = _guess(sample)
+    return replace(guess, found_by=f"{guess.found_by}; not {declared}, as it declares")
+
+
+def _with_stray_bytes(opener: Opener, marked: TextEncoding) -> TextEncoding:
+    """UTF-8 with its mark, whose bytes may still be of another encoding in places."""
+    if not _seen_as_utf8(opener).stray:
+        return marked
+    return replace(marked, found_by=f"{marked.found_by}, {_WITH_STRAY}", stray=True)
+
+
+def _seen_as_utf8(opener: Opener) -> _Utf8Statistics:
     seen = _Utf8Statistics()
     with opener() as file:
         for chunk in iter(partial(file.read, _CHUNK_BYTES), b""):
             seen.add(chunk)
         seen.finish()
-    if not seen.stray:
-        return TextEncoding("utf-8", "UTF-8")
-    if seen.multibyte > seen.stray:
-        return TextEncoding("utf-8", "UTF-8", "with stray bytes of cp1252", stray=True)
-    return _declared_encoding(declared, bytes(seen.sample)) or _guess(bytes(seen.sample))
+    return seen
 
 
 def read_text_lines(
@@ -132,7 +154,7 @@ def read_text_lines(
             yield SourceLine(piece, number, goes_on=not ended)
             number += ended
         if rest:
-            yield SourceLine(rest, number)
+            yield SourceLine(mended(rest, number, encoding, ledger), number)
 
 
 def _cut_between_words(piece: str) -> tuple[str, str]:
@@ -219,16 +241,19 @@ class _Utf8Statistics:
         self.add(b"", final=True)
 
 
-def _declared_encoding(declared: str, sample: bytes) -> TextEncoding | None:
+def _declared_codec(declared: str, sample: bytes) -> str:
+    """The codec of a declared name; empty where it is none, or does not read the sample.
+
+    A declaration is read as ASCII, so that UTF-16 and the like cannot be meant.
+    """
     try:
-        codec = codecs.lookup(declared).name if declared else ""
-        if codec:
-            sample.decode("cp1252" if codec == "iso8859-1" else codec)
-    except (LookupError, UnicodeDecodeError):
-        return None
-    if not codec:
-        return None
-    return TextEncoding("cp1252" if codec == "iso8859-1" else codec, declared, "as it declares")
+        name = codecs.lookup(declared).name
+        codec = "cp1252" if name == "iso8859-1" else name
+        reads = _DECLARATION.decode(codec) == _DECLARATION.decode("ascii")
+        sample.decode(codec)
+    except (LookupError, UnicodeError):
+        return ""
+    return codec if reads else ""
 
 
 def _guess(sample: bytes) -> TextEncoding:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llamafarm.data.documents.blocks import Block, Code, Heading, Line
-from llamafarm.data.documents.gather import Gathered
+from llamafarm.data.documents.gather import Gathered, written_chars
 from llamafarm.data.rows import Message, Role
 
 # A dialogue that goes on for so many rows is divided without waiting for its end.
@@ -48,7 +48,7 @@ class OpenPair:
         if self._answer is None:
             if self._asked_chars <= self._most:
                 self._asked.append(part)
-            self._asked_chars += len(part.text)
+            self._asked_chars += written_chars(part)
             return
         if self._by_letter and isinstance(part, Line):
             if len(self._answer_lines) == 1 and _OPTION_B.match(part.text) and not part.gap:
@@ -204,4 +204,4 @@ def _add(gathered: Gathered, part: Line | Code) -> None:
     if isinstance(part, Line):
         gathered.add(part)
     else:
-        gathered.add_whole(part.text, part.number)
+        gathered.add_whole(part)

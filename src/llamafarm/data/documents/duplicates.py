@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llamafarm.data.documents.found import FoundRow
+from llamafarm.data.groups import merge_groups
 from llamafarm.data.near.pairs import RowPairs, jaccard, shared_counts
 from llamafarm.data.near.search import ENOUGH_PAIRS, NEAR_SIMILARITY, near_pairs
 from llamafarm.data.near.shingles import ShingleStore
@@ -22,7 +24,7 @@ _DIGEST_BYTES = 16
 
 
 class ExactDuplicates:
-    """Rows are equal that differ only in white space, case and Unicode form."""
+    """Rows are equal that differ only in white space, case and Unicode form of their texts."""
 
     def __init__(self) -> None:
         self._first: dict[bytes, int] = {}
@@ -34,6 +36,7 @@ class ExactDuplicates:
         digest = blake2b(digest_size=_DIGEST_BYTES)
         for text in row.texts():
             digest.update(_normal(text).encode("utf-8", "surrogatepass") + b"\0")
+        digest.update(row.beside().encode("utf-8", "surrogatepass"))
         return self._first.setdefault(digest.digest(), index)
 
 
@@ -50,6 +53,7 @@ class NearDuplicates:
     def __init__(self, folder: Path) -> None:
         self._store = ShingleStore(folder)
         self._waiting: list[tuple[str, ...]] = []
+        self._beside = array("q")
 
     def __enter__(self) -> NearDuplicates:
         return self
@@ -65,44 +69,52 @@ class NearDuplicates:
     def add(self, row: FoundRow) -> None:
         """The next row; they are numbered from 0."""
         self._waiting.append(tuple(row.texts()))
+        self._beside.append(_number_of(row.beside()))
         if len(self._waiting) >= _ROWS_AT_ONCE:
             self._hand_over()
 
     def dropped(self) -> Iterator[tuple[int, int, float]]:
         """Rows that nearly repeat an earlier one which is kept: (row, the earlier one, similarity).
 
-        Ascending. The similarity is that of the sets of word 3-shingles (see near). Of rows that
-        nearly repeat each other the first is kept; a row that repeats dropped ones only stays.
+        Ascending. The similarity is that of the sets of word 3-shingles (see near); rows that hold
+        different things beside their texts are not compared. Of rows that nearly repeat each other
+        the first is kept; a row that repeats dropped ones only stays.
         """
         self._hand_over()
         self._store.finish()
         pairs = near_pairs(self._store, np.arange(len(self._store)))
-        yield from _Choice(self._store, pairs).dropped()
+        yield from _Choice(self._store, pairs, np.array(self._beside, np.int64)).dropped()
 
     def _hand_over(self) -> None:
         self._store.add(self._waiting)
         self._waiting = []
 
 
+def _number_of(beside: str) -> int:
+    digest = blake2b(beside.encode("utf-8", "surrogatepass"), digest_size=8)
+    return int.from_bytes(digest.digest(), signed=True)
+
+
 class _Choice:
-    """Which rows of the pairs are dropped.
+    """Which rows of the pairs are dropped. beside: what each row holds beside its texts, as a
+    number.
 
     near_pairs does not name every pair of a large group: a row of one is also compared with the
     rows that are kept of its group.
     """
 
-    def __init__(self, store: ShingleStore, pairs: RowPairs) -> None:
+    def __init__(self, store: ShingleStore, pairs: RowPairs, beside: npt.NDArray[np.int64]) -> None:
         rows = len(store)
         order = np.lexsort((pairs.first, pairs.second))
-        self._store = store
+        self._store, self._beside = store, beside
         self._first, self._second = pairs.first[order], pairs.second[order]
         self._similarity = pairs.similarity[order]
         pairs_of = np.bincount(pairs.first, minlength=rows)
         pairs_of += np.bincount(pairs.second, minlength=rows)
         self._in_large_group = pairs_of >= ENOUGH_PAIRS
-        self._group = _groups(pairs, rows)
+        self._group = merge_groups(rows, (), [(pairs.first, pairs.second)])
         self._gone = np.zeros(rows, dtype=np.bool_)
-        self._kept: dict[int, list[int]] = {}
+        self._kept: dict[tuple[int, int], list[int]] = {}
 
     def dropped(self) -> Iterator[tuple[int, int, float]]:
         """(row, the earlier row that is kept, similarity), ascending."""
@@ -110,23 +122,24 @@ class _Choice:
         begins = np.searchsorted(self._second, in_pairs, "left").tolist()
         ends = np.searchsorted(self._second, in_pairs, "right").tolist()
         for row, begin, end in zip(in_pairs.tolist(), begins, ends, strict=True):
-            found = self._named(begin, end) or self._in_group(row)
+            found = self._named(row, begin, end) or self._in_group(row)
             if found is not None:
                 self._gone[row] = True
                 yield row, *found
 
-    def _named(self, begin: int, end: int) -> tuple[int, float] | None:
+    def _named(self, row: int, begin: int, end: int) -> tuple[int, float] | None:
         """The first kept row among the earlier ones that a row is paired with."""
         for place in range(begin, end):
-            if not self._gone[self._first[place]]:
-                return int(self._first[place]), float(self._similarity[place])
+            first = int(self._first[place])
+            if not self._gone[first] and self._beside[first] == self._beside[row]:
+                return first, float(self._similarity[place])
         return None
 
     def _in_group(self, row: int) -> tuple[int, float] | None:
         """A kept row of the same large group that this row nearly repeats; else it is kept too."""
         if not self._in_large_group[row]:
             return None
-        kept = self._kept.setdefault(int(self._group[row]), [])
+        kept = self._kept.setdefault((int(self._group[row]), int(self._beside[row])), [])
         if kept:
             others = np.array(kept[:_MOST_COMPARED], dtype=np.int64)
             mine = np.full_like(others, row)
@@ -137,16 +150,3 @@ class _Choice:
                 return int(others[best]), float(similarity[best])
         kept.append(row)
         return None
-
-
-def _groups(pairs: RowPairs, rows: int) -> npt.NDArray[np.int64]:
-    """The first row of the group that each row is in: of those connected by pairs."""
-    label = np.arange(rows)
-    while True:
-        lower = label.copy()
-        np.minimum.at(lower, pairs.first, label[pairs.second])
-        np.minimum.at(lower, pairs.second, label[pairs.first])
-        lower = lower[lower]
-        if np.array_equal(lower, label):
-            return label
-        label = lower

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from llamafarm.data.documents.blocks import Line
+from llamafarm.data.documents.blocks import Code, Line
 from llamafarm.data.documents.passages import Part, cut, paragraph_text
 
 # A paragraph is cut, so that it need not be held, where it is so many passages long.
 _PASSAGES_HELD = 8
 _SENTENCE_ENDS = (".", "!", "?", "…", "。", "！", "？", '."', ".”", ".)", ":", ";")
+
+
+def written_chars(part: Line | Code) -> int:
+    """Characters of a line that are certainly written, without white space around it; of code,
+    all.
+    """
+    return len(part.text.strip() if isinstance(part, Line) else part.text)
 
 
 class Gathered:
@@ -28,23 +35,24 @@ class Gathered:
         """A line; it begins a paragraph where blank lines are before it."""
         if line.gap:
             self._end_paragraph()
-        if line.text.strip() and self._has_room(line.text):
+        if line.text.strip() and self._has_room(line):
             self._lines.append(line)
 
-    def add_whole(self, text: str, number: int) -> None:
+    def add_whole(self, code: Code) -> None:
         """Code, or a table: a paragraph of its own, kept as it is."""
         self._end_paragraph()
-        if self._has_room(text):
-            self._parts.append(Part(text, number, whole=True))
+        if self._has_room(code):
+            self._parts.append(Part(code.text, code.number, whole=True))
 
     def text(self) -> str:
         """Everything so far, a blank line between paragraphs."""
         self._end_paragraph()
         return "\n\n".join(part.text for part in self._parts)
 
-    def _has_room(self, text: str) -> bool:
+    def _has_room(self, part: Line | Code) -> bool:
+        """Nothing is left out before the text is too long, so that its row is refused."""
         had_room = self._chars <= self._most
-        self._chars += len(text)
+        self._chars += written_chars(part)
         return had_room
 
     def _end_paragraph(self) -> None:

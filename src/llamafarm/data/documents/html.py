@@ -24,10 +24,11 @@ from llamafarm.data.documents.word_set import word_set
 from llamafarm.errors import DataError
 
 BOILERPLATE = "page furniture removed"
+# So far into a page its encoding is looked for.
+HEAD_BYTES = 4096
 
 # Below every heading of the page: the question of a FAQ entry, the term of a list of definitions.
 _ENTRY_LEVEL = 7
-_META_BYTES = 4096
 _DECLARED = re.compile(rb"""<meta[^<>]{0,200}?charset\s*=\s*["']?\s*([\w.:-]{2,40})""", re.I)
 _SPACE = re.compile(r"[ \t\r\n\f\v]+")
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
@@ -35,10 +36,11 @@ _NO_TEXT = word_set(
     "head script style noscript template svg math iframe object embed canvas audio video select "
     "button textarea datalist dialog map"
 )
-_FURNITURE = frozenset({"nav", "footer", "aside", "form", "menu"})
+_FURNITURE = frozenset({"nav", "footer", "aside", "menu"})
 _FURNITURE_ROLES = frozenset(
     {"navigation", "banner", "contentinfo", "search", "complementary", "dialog", "alertdialog"}
 )
+_OF_CONTROLS = _NO_TEXT | {"label", "legend"}
 _NEVER_FURNITURE = frozenset({"html", "body", "main", "article"})
 _CONSENT = re.compile(r"\b(?:cookies?|consent|gdpr)\b|cookie[-_]|[-_]cookie|consent[-_]", re.I)
 _BLOCKS = word_set(
@@ -49,8 +51,8 @@ _BLOCKS = word_set(
 
 
 def declared_encoding(head: bytes) -> str:
-    """What the page says its encoding is, or an empty text. head: the first bytes of the file."""
-    match = _DECLARED.search(head[:_META_BYTES])
+    """What the page says its encoding is, or an empty text. head: its first HEAD_BYTES."""
+    match = _DECLARED.search(head)
     return match[1].decode("ascii") if match else ""
 
 
@@ -216,10 +218,30 @@ def _is_furniture(element: Any) -> bool:
     tag = element.tag
     if tag in _FURNITURE or element.get("role") in _FURNITURE_ROLES:
         return True
+    if tag == "form":
+        return not _says_something(element)
     if tag == "header":
         return not any(above.tag in ("article", "main") for above in element.iterancestors())
     named = f"{element.get('id', '')} {element.get('class', '')} {element.get('aria-label', '')}"
     return tag in _BLOCKS and len(named) > 2 and _CONSENT.search(named) is not None
+
+
+def _says_something(form: Any) -> bool:
+    """Whether a form holds text beside its controls and their names, as one around a page does."""
+    from lxml import etree
+
+    walk = etree.iterwalk(form, events=("start", "end"))
+    for event, element in walk:
+        text = None
+        if event == "end":
+            text = element.tail if element is not form else None
+        elif element.tag in _OF_CONTROLS:
+            walk.skip_subtree()
+        elif isinstance(element.tag, str):
+            text = element.text
+        if text and text.strip():
+            return True
+    return False
 
 
 def _data_table(element: Any) -> Table | None:

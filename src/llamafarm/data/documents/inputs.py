@@ -13,7 +13,7 @@ from typing import BinaryIO, Literal
 from llamafarm.data.compressed import open_bytes, without_compression
 from llamafarm.data.documents.ledger import Unit
 from llamafarm.data.documents.request import PrepareRequest
-from llamafarm.data.readers import display_name
+from llamafarm.data.readers import display_name, nearest_hint
 from llamafarm.errors import DataError, OutputError, Problem, UserError, count_of
 
 Kind = Literal["text", "Markdown", "HTML", "Word", "PDF", "JSONL", "JSON", "CSV", "TSV", "Parquet"]
@@ -104,18 +104,16 @@ def find_inputs(paths: Sequence[Path]) -> Inputs:
     problems: list[Problem] = []
     notices: list[str] = []
     for path in paths:
-        if path.is_dir():
-            inside, others = _in_directory(path)
-            files += inside
-            notices += _left_out(path, others)
-            if not inside:
-                problems.append(_nothing_inside(path))
+        try:
+            found: Inputs | Problem = _in_directory(path) if path.is_dir() else _single(path)
+        except OSError as fault:
+            message = f"cannot be read: {fault.strerror or fault}"
+            found = Problem(message, where=display_name(path))
+        if isinstance(found, Problem):
+            problems.append(found)
         else:
-            file = _single(path)
-            if isinstance(file, Problem):
-                problems.append(file)
-            else:
-                files.append(file)
+            files += found.files
+            notices += found.notices
     if problems:
         raise DataError(f"{count_of(len(problems), 'input')} cannot be read", problems)
     once = _each_once(files)
@@ -146,32 +144,22 @@ def _kind_of(path: Path) -> Kind | None:
     return _KINDS.get(without_compression(path).suffix.lower())
 
 
-def _single(path: Path) -> InputFile | Problem:
+def _single(path: Path) -> Inputs | Problem:
     name = display_name(path)
     if not path.exists():
-        return Problem("does not exist", where=name, hint=_nearest(path))
+        return Problem("does not exist", where=name, hint=nearest_hint(path))
     if not path.is_file():
         return Problem("is not a regular file", where=name, hint="save it into a file first")
     kind = _kind_of(path)
     if kind is not None:
-        return InputFile(path, name, kind)
+        return Inputs((InputFile(path, name, kind),), ())
     suffix = without_compression(path).suffix.lower()
     found = f"a file named {suffix}" if suffix else "a file without ending"
     hint = _WAYS_OUT.get(suffix, "if it is text, give it the ending .txt")
     return Problem(f"expected one of {SUPPORTED}, found {found}", where=name, hint=hint)
 
 
-def _nearest(path: Path) -> str:
-    from difflib import get_close_matches
-
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        return f"the directory {folder} does not exist either"
-    near = get_close_matches(path.name, [entry.name for entry in folder.iterdir()], n=1)
-    return f"did you mean {path.with_name(near[0])}?" if near else f"looked in {folder}"
-
-
-def _in_directory(directory: Path) -> tuple[list[InputFile], list[Path]]:
+def _in_directory(directory: Path) -> Inputs | Problem:
     files: list[InputFile] = []
     others: list[Path] = []
     for path in _walk(directory):
@@ -180,7 +168,13 @@ def _in_directory(directory: Path) -> tuple[list[InputFile], list[Path]]:
             others.append(path)
         else:
             files.append(InputFile(path, display_name(path), kind))
-    return files, others
+    if not files:
+        return Problem(
+            "no file in this directory can be read",
+            where=display_name(directory),
+            hint=f"looked for files named {SUPPORTED}",
+        )
+    return Inputs(tuple(files), tuple(_left_out(directory, others)))
 
 
 def _walk(directory: Path) -> Iterator[Path]:
@@ -199,14 +193,6 @@ def _left_out(directory: Path, others: Sequence[Path]) -> list[str]:
     more = f" and {len(others) - _FILES_NAMED:,} more" if len(others) > _FILES_NAMED else ""
     count = count_of(len(others), "file")
     return [f"{display_name(directory)}: {count} of other kinds not read: {named}{more}"]
-
-
-def _nothing_inside(directory: Path) -> Problem:
-    return Problem(
-        "no file in this directory can be read",
-        where=display_name(directory),
-        hint=f"looked for files named {SUPPORTED}",
-    )
 
 
 def _each_once(files: Sequence[InputFile]) -> tuple[InputFile, ...]:

@@ -44,8 +44,8 @@ def prepare_data(request: PrepareRequest, *, on_work: Work | None = None) -> Pre
     """
     _check_limits(request)
     inputs = find_inputs(request.inputs)
-    check_output(request, inputs.files)
     try:
+        check_output(request, inputs.files)
         with (
             _work_folder(request.output) as folder,
             Spool(folder / "rows.jsonl") as spool,

@@ -8,7 +8,7 @@ from pathlib import Path
 from llamafarm.data.documents.blocks import Block
 from llamafarm.data.documents.decode import TextEncoding, find_encoding, read_text_lines
 from llamafarm.data.documents.found import FoundRow
-from llamafarm.data.documents.html import declared_encoding, html_blocks
+from llamafarm.data.documents.html import HEAD_BYTES, declared_encoding, html_blocks
 from llamafarm.data.documents.inputs import InputFile
 from llamafarm.data.documents.ledger import FileLedger
 from llamafarm.data.documents.markdown import markdown_blocks
@@ -18,8 +18,6 @@ from llamafarm.data.documents.row_files import file_rows
 from llamafarm.data.documents.text_lines import text_blocks
 from llamafarm.data.documents.word import word_blocks
 from llamafarm.errors import DataError
-
-_HEAD_BYTES = 4096
 
 
 def encoding_of(file: InputFile) -> TextEncoding | None:
@@ -33,7 +31,7 @@ def encoding_of(file: InputFile) -> TextEncoding | None:
         declared = ""
         if file.kind == "HTML":
             with file.open() as opened:
-                declared = declared_encoding(opened.read(_HEAD_BYTES))
+                declared = declared_encoding(opened.read(HEAD_BYTES))
         return find_encoding(file.open, file.name, declared)
     except OSError as fault:
         raise _unreadable(file, fault) from fault

@@ -103,7 +103,7 @@ def _row(record: Record, ledger: FileLedger) -> FoundRow | None:
         found = replace(found, fields=_repaired_fields(record.fields, repairs))
     else:
         used = _fields_of(format_name) | {*_lowered((spec.columns or {}).values())}
-        if extra := _others(record, used):
+        if extra := _others(record, used, conversation):
             found = replace(found, extra=_repaired_fields(extra, repairs))
     for repair in sorted(repairs):
         ledger.changed(repair, number)
@@ -117,13 +117,32 @@ def _columns(record: Record) -> Mapping[str, str] | None:
     return None if found is None else {"question": names[found[0]], "answer": names[found[1]]}
 
 
-def _others(record: Record, used: frozenset[str]) -> Mapping[str, object]:
-    """Fields that are no part of the format: labels to split by, ids, sources."""
+def _others(
+    record: Record, used: frozenset[str], conversation: Conversation
+) -> Mapping[str, object]:
+    """Fields that are no part of the format (labels to split by, ids, sources), and texts under a
+    second name of a field, which the row does not say.
+    """
+    said = _said(conversation)
+
+    def is_read(name: object, value: object) -> bool:
+        if str(name).strip().lower() not in used:
+            return False
+        return not isinstance(value, str) or value.strip() in said
+
     return {
-        str(key): value
-        for key, value in record.fields.items()
-        if value is not None and str(key).strip().lower() not in used
+        str(name): value
+        for name, value in record.fields.items()
+        if value is not None and not is_read(name, value)
     }
+
+
+def _said(conversation: Conversation) -> str:
+    """All texts of a row, one after another."""
+    texts = [conversation.text]
+    for message in conversation.messages:
+        texts += (message.content, message.instruction, message.input)
+    return "\0".join(texts)
 
 
 @cache

@@ -1,6 +1,7 @@
 """Word files (.docx) to blocks: headings by their style, lists, tables; a number is a paragraph's.
 
-Headers, footers, footnotes, deleted text and tables of contents are no part of the text.
+Headers, footers, footnotes, deleted text and tables of contents are no part of the text; what was
+moved stands where it was moved to.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, BinaryIO
 
 from llamafarm.data.documents.blocks import Block, Heading, Line, Table, TableRow
@@ -20,6 +22,8 @@ CONTENTS = "table of contents removed"
 
 _MAX_XML_BYTES = 1 << 29
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
+_MC = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
+_SAYS = {f"{_W}tab": "\t", f"{_W}br": "\n", f"{_W}cr": "\n", f"{_W}noBreakHyphen": "-"}
 _HEADING_STYLE = re.compile(r"heading ([1-9])\b", re.I)
 
 
@@ -130,7 +134,7 @@ class _Reader:
         return Table(header, tuple(TableRow(row, self._number) for row in below), self._number)
 
     def _cell(self, cell: Any) -> str:
-        texts = (repair_text(_text(paragraph))[0] for paragraph in cell.iter(f"{_W}p"))
+        texts = (repair_text(_text(paragraph))[0] for paragraph in _paragraphs(cell))
         return "\n".join(text for text in texts if text.strip())
 
 
@@ -142,13 +146,40 @@ def _heading_level(style: str) -> int | None:
 
 
 def _text(paragraph: Any) -> str:
-    """What a paragraph says, insertions and links included. Deleted text has another tag."""
-    texts: list[str] = []
-    for part in paragraph.iter(f"{_W}t", f"{_W}tab", f"{_W}br", f"{_W}cr", f"{_W}noBreakHyphen"):
+    """What a paragraph says, insertions, links and text boxes included. Deleted text has another
+    tag.
+    """
+    return "".join(_texts(paragraph))
+
+
+def _texts(element: Any) -> Iterator[str]:
+    for part in _parts(element):
         if part.tag == f"{_W}t":
-            texts.append(part.text or "")
-        elif part.tag == f"{_W}noBreakHyphen":
-            texts.append("-")
+            yield part.text or ""
+        elif part.tag in _SAYS:
+            yield _SAYS[part.tag]
+        elif part.tag == f"{_W}p":  # of a text box
+            yield from ("\n", *_texts(part), "\n")
         else:
-            texts.append("\t" if part.tag == f"{_W}tab" else "\n")
-    return "".join(texts)
+            yield from _texts(part)
+
+
+def _paragraphs(element: Any) -> Iterator[Any]:
+    """The outermost paragraphs, also those of tables inside."""
+    for part in _parts(element):
+        if part.tag == f"{_W}p":
+            yield part
+        else:
+            yield from _paragraphs(part)
+
+
+def _parts(element: Any) -> Iterator[Any]:
+    """The children, without text that was moved away; of the forms of one thing, the first with
+    text.
+    """
+    if element.tag == f"{_MC}AlternateContent":
+        forms = element.iterchildren(f"{_MC}Choice", f"{_MC}Fallback")
+        with_text = (form for form in forms if next(form.iter(f"{_W}t"), None) is not None)
+        yield from islice(with_text, 1)
+        return
+    yield from (part for part in element.iterchildren() if part.tag != f"{_W}moveFrom")

@@ -27,6 +27,7 @@ CROWDED_ROWS = 64
 LEADERS = 2
 NEIGHBOURS = 8
 LEVELS = 3
+_SORTED_AT_ONCE = 1 << 18
 # The most that a row is compared with others in one band: pairs over rows.
 COMPARISONS_PER_ROW = LEADERS * LEVELS + max(CROWDED_ROWS / 2, NEIGHBOURS)
 
@@ -68,8 +69,18 @@ class _Buckets:
 
 def candidates(field: Field, column: Hashes, band: int) -> Iterator[Candidates]:
     """Pairs of indices to compare, in arrays no longer than the field. column: see BandColumns."""
-    order = np.argsort(column)
-    yield from _of_buckets(field, _equal(column[order], order), salt=band * (LEVELS + 1) + 1)
+    for members in _ranges(column):
+        order = members[np.argsort(column[members])]
+        yield from _of_buckets(field, _equal(column[order], order), salt=band * (LEVELS + 1) + 1)
+
+
+def _ranges(column: Hashes) -> Iterator[Rows]:
+    """The rows by ranges of their hashes: what is sorted at once does not grow with the rows."""
+    number = max(1, -(-len(column) // _SORTED_AT_ONCE))
+    width = 2**64 // number + 1
+    for begin in range(0, 2**64, width):
+        last = min(begin + width, 2**64) - 1
+        yield np.flatnonzero((column >= np.uint64(begin)) & (column <= np.uint64(last)))
 
 
 def _of_buckets(

@@ -12,7 +12,8 @@ from llamafarm.errors import count_of
 _ENDS = frozenset(".!?…。！？।॥؟۔።։\"'”’»›」』)]}）】>`*|:;~")
 _ENDED_SHARE, _CUT_SHARE = 0.8, 0.6
 _NEAR_LONGEST = 0.8
-_END = slice(-60, None)
+# The excerpt is taken around the place that is so far before the end.
+_END_CHARACTERS = 40
 _MIN_CUT_CHARACTERS, _MIN_SAME_LENGTH, _MIN_NEAR_LONGEST = 50, 3, 10
 _CUT_ADVICE = (
     "they seem to have been cut where they were made: make them again with more room, "
@@ -43,9 +44,10 @@ class Endings:
         if length == self._length:
             self._same_length += 1
         if is_open:
-            self._longest_open.offer(length, row.source, answer, _END)
+            end = max(0, length - _END_CHARACTERS)
+            self._longest_open.offer(length, row.source, answer, end)
             if length == self._length:
-                self._cut.add(row.source, answer[_END])
+                self._cut.add(row.source, answer, end)
 
     def findings(self) -> list[Finding]:
         """Answers that were cut where their author had no more room."""

@@ -31,6 +31,12 @@ def excerpt(text: str, at: int = 0) -> str:
     return (head + before + after).strip()
 
 
+def around(text: str, at: int) -> tuple[str, int]:
+    """All that an excerpt depends on: a piece of the text, and where text[at] is in it."""
+    low = max(0, at - _REACH - 1)
+    return text[low : at + _REACH + 1], at - low
+
+
 def _legible(window: str, parts: Sequence[tuple[int, int, str]], begin: int, end: int) -> str:
     """window[begin:end] on one line, with what is to be shown for each part."""
     pieces, position = [], begin

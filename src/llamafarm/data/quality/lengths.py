@@ -13,7 +13,6 @@ from llamafarm.errors import count_of
 _TIMES_MEDIAN = 10
 _QUARTILE_DISTANCES = 3
 _MIN_ROWS = 20
-_SHOWN = slice(0, 400)
 
 
 class LengthCheck:
@@ -30,7 +29,7 @@ class LengthCheck:
         if row.learnt:
             self._answers.add(len(row.learnt))
         self._rows.add(len(row.text))
-        self._longest.offer(len(row.text), row.source, row.text, _SHOWN)
+        self._longest.offer(len(row.text), row.source, row.text)
 
     def prompts(self) -> LengthStats | None:
         """Of all that is read but not learnt."""
