@@ -6,7 +6,8 @@ outer row; so of any m + 4 of them at least 4 occur there, and no container is o
 
 That holds for shingles that at most 256 outer rows have. Of more common ones only the rarest is
 looked up, in the first 256 rows: a row of a template, which has few rare shingles, is overlooked
-where its container lacks all of these.
+where its container lacks all of these. How many rows have a shingle is counted in 2^24 places; two
+shingles in one place (32 million different ones are two a place) count as one that is less rare.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from llamafarm.data.near.arrays import Counts, Mask, Rows, Shingles, expand, slices
 from llamafarm.data.near.pairs import RowPairs, in_order, no_pairs, shared_counts
@@ -29,7 +31,8 @@ COMPARED_ROWS = 64
 
 _HITS = 4
 _READ_SHINGLES = 1 << 18
-_INNER_SHINGLES = 1 << 21
+_INNER_SHINGLES = 1 << 20
+_PROBES_AT_ONCE = 1 << 21
 _CANDIDATES_AT_ONCE = 1 << 20
 _SLOT_BITS = 24
 
@@ -45,8 +48,9 @@ def contained_pairs(
 
     first: inner row, second: outer row, similarity: the share; ordered by both. inner, outer: in
     any order; a row is not contained in itself. At most 64 containers are named for a row.
-    progress: told (done, all) in steps of the work. The outer rows are read twice for every 2
-    million shingles of inner rows; memory does not depend on the number of either.
+    progress: told (done, all) in steps of the work. The outer rows are read once, and once more for
+    every 2 million probes (some 170,000 inner rows of 150 words); memory does not depend on the
+    number of either.
     """
     inner = np.unique(np.asarray(inner, dtype=np.int64))
     outer = np.unique(np.asarray(outer, dtype=np.int64))
@@ -54,21 +58,50 @@ def contained_pairs(
     outer = outer[store.lengths(outer) >= MIN_SHINGLES]
     if not len(inner) or not len(outer):
         return no_pairs()
-    parts = list(slices(store.lengths(inner), _INNER_SHINGLES))
-    work = _Work(2 * len(parts) * len(outer), progress)
-    return in_order(_Lookup(store, inner[part], outer, work).pairs() for part in parts)
+    parts = list(slices(_may_be_missing(store.lengths(inner)) + _HITS, _PROBES_AT_ONCE))
+    rows = _OuterRows(store, outer, passes=1 + len(parts), progress=progress)
+    common = _frequencies(rows)
+    return in_order(_Lookup(store, inner[part], rows, common).pairs() for part in parts)
 
 
-class _Work:
-    """How much is done. all: outer rows to be read."""
+class _OuterRows:
+    """The rows to be searched, read from the first to the last as often as they are asked for."""
 
-    def __init__(self, all_rows: int, progress: Callable[[int, int], None] | None) -> None:
-        self._done, self._all, self._progress = 0, all_rows, progress
+    def __init__(
+        self,
+        store: ShingleStore,
+        rows: Rows,
+        passes: int,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self._store, self._rows, self._progress = store, rows, progress
+        self._done, self._all = 0, passes * len(rows)
 
-    def did(self, rows: int) -> None:
-        self._done += rows
-        if self._progress is not None:
-            self._progress(self._done, self._all)
+    def read(self) -> Iterator[tuple[Rows, Counts, Shingles]]:
+        """Numbers of rows, how many shingles each has, and these."""
+        for part in slices(self._store.lengths(self._rows), _READ_SHINGLES):
+            shingles, lengths = self._store.read(self._rows[part])
+            yield self._rows[part], lengths, shingles
+            self._done += len(lengths)
+            if self._progress is not None:
+                self._progress(self._done, self._all)
+
+
+def _slot(shingles: Shingles) -> Shingles:
+    return shingles >> np.uint32(32 - _SLOT_BITS)
+
+
+def _frequencies(outer: _OuterRows) -> npt.NDArray[np.uint32]:
+    """How many outer rows have a shingle of each slot."""
+    found = np.zeros(1 << _SLOT_BITS, dtype=np.uint32)
+    for _, _, shingles in outer.read():
+        np.add.at(found, _slot(shingles), np.uint32(1))
+    return found
+
+
+def _may_be_missing(sizes: Counts) -> Counts:
+    """How many shingles of rows of these sizes a container may lack."""
+    return sizes - -(-sizes * CONTAINED_PERCENT // 100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +114,12 @@ class _Known:
     @classmethod
     def of(cls, shingles: Shingles) -> _Known:
         slots = np.zeros(1 << _SLOT_BITS, dtype=np.bool_)
-        slots[shingles >> np.uint32(32 - _SLOT_BITS)] = True
+        slots[_slot(shingles)] = True
         return cls(shingles, slots)
 
     def look_up(self, shingles: Shingles) -> tuple[Rows, Rows]:
         """Which of these are known, and their places among the known ones."""
-        position = np.flatnonzero(self.slots[shingles >> np.uint32(32 - _SLOT_BITS)])
+        position = np.flatnonzero(self.slots[_slot(shingles)])
         asked = shingles[position]
         place = np.minimum(np.searchsorted(self.shingles, asked), len(self.shingles) - 1)
         equal = self.shingles[place] == asked
@@ -109,12 +142,20 @@ class _Probes:
 
 
 class _Lookup:
-    """Inner rows, as many as are held at once, among all outer rows."""
+    """Inner rows, as many as are held at once, among all outer rows. frequencies: by slot."""
 
-    def __init__(self, store: ShingleStore, inner: Rows, outer: Rows, work: _Work) -> None:
-        self._store, self._inner, self._outer, self._work = store, inner, outer, work
+    def __init__(
+        self,
+        store: ShingleStore,
+        inner: Rows,
+        outer: _OuterRows,
+        frequencies: npt.NDArray[np.uint32],
+    ) -> None:
+        self._store, self._inner, self._outer = store, inner, outer
+        self._frequencies = frequencies
         self._sizes = store.lengths(inner)
-        self._required = -(-self._sizes * CONTAINED_PERCENT // 100)
+        self._missing = _may_be_missing(self._sizes)
+        self._required = self._sizes - self._missing
         self._budget = np.full(len(inner), COMPARED_ROWS)
 
     def pairs(self) -> RowPairs:
@@ -127,40 +168,33 @@ class _Lookup:
         return RowPairs(self._inner[one], other, share)
 
     def _probes(self) -> _Probes:
-        shingles, _ = self._store.read(self._inner)
-        row = np.repeat(np.arange(len(self._inner)), self._sizes)
-        known = _Known.of(np.unique(shingles))
-        common = self._frequencies(known)[np.searchsorted(known.shingles, shingles)]
+        chosen = [self._chosen(part) for part in slices(self._sizes, _INNER_SHINGLES)]
+        shingles = np.concatenate([found for found, _, _ in chosen])
+        rows = np.concatenate([rows for _, rows, _ in chosen])
+        order = np.argsort(shingles, kind="stable")
+        values, begins, counts = np.unique(shingles[order], return_index=True, return_counts=True)
+        hits = np.concatenate([hits for _, _, hits in chosen])
+        return _Probes(_Known.of(values), begins, counts, rows[order], hits)
+
+    def _chosen(self, part: slice) -> tuple[Shingles, Rows, Counts]:
+        """Shingles of some inner rows with their rows; and how many of its own a container of each
+        row has at least.
+        """
+        sizes, missing = self._sizes[part], self._missing[part]
+        shingles, _ = self._store.read(self._inner[part])
+        row = np.repeat(np.arange(len(sizes)), sizes)
+        common = self._frequencies[_slot(shingles)]
         order = np.lexsort((shingles, common, row))
-        place = expand(np.zeros_like(self._sizes), self._sizes)
-        missing = self._sizes - self._required
+        place = expand(np.zeros_like(sizes), sizes)
         chosen = (place < (missing + _HITS)[row]) & (common[order] <= LOOKED_UP_ROWS)
-        hits = np.bincount(row[chosen], minlength=len(self._inner)) - missing
+        hits = np.bincount(row[chosen], minlength=len(sizes)) - missing
         chosen |= place == 0
-        of_shingle = order[chosen]
-        of_shingle = of_shingle[np.argsort(shingles[of_shingle], kind="stable")]
-        values, begins, counts = np.unique(
-            shingles[of_shingle], return_index=True, return_counts=True
-        )
-        return _Probes(_Known.of(values), begins, counts, row[of_shingle], np.maximum(hits, 1))
-
-    def _frequencies(self, known: _Known) -> Counts:
-        """How many outer rows have each shingle."""
-        frequency = np.zeros(len(known.shingles), dtype=np.int64)
-        for _, _, shingles in self._read_outer():
-            np.add.at(frequency, known.look_up(shingles)[1], 1)
-        return frequency
-
-    def _read_outer(self) -> Iterator[tuple[Rows, Counts, Shingles]]:
-        for part in slices(self._store.lengths(self._outer), _READ_SHINGLES):
-            shingles, lengths = self._store.read(self._outer[part])
-            yield self._outer[part], lengths, shingles
-            self._work.did(len(lengths))
+        return shingles[order[chosen]], row[chosen] + part.start, np.maximum(hits, 1)
 
     def _candidates(self, probes: _Probes) -> Iterator[tuple[Rows, Rows]]:
         """Indices of inner rows, and outer rows that have enough of their probes."""
         seen = np.zeros(len(probes.begins), dtype=np.int64)
-        for outer, lengths, shingles in self._read_outer():
+        for outer, lengths, shingles in self._outer.read():
             position, probe = probes.known.look_up(shingles)
             place = np.repeat(np.arange(len(outer)), lengths)[position]
             early = seen[probe] + _ranks(probe) < LOOKED_UP_ROWS
