@@ -21,8 +21,9 @@ $(INSTALLED): pyproject.toml constraints.txt | $(filter .uv/bin/uv,$(UV))
 demo: $(INSTALLED)
 	DEMO_MODE=automated $(RUN) demos/demo3_training.py
 
+# Two tests at a time: most wait for processes of their own. Tests of one file share what they make.
 test: $(INSTALLED)
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses 2 --dist loadfile
 
 check: $(INSTALLED)
 	$(RUN) -m ruff check .

@@ -11,12 +11,12 @@ from llamafarm.decision import Decision
 from llamafarm.errors import GateRefused, OutputError
 from llamafarm.monitoring.events import Event
 from llamafarm.readiness import Faults, ready_data
-from llamafarm.strategy.overrides import Override
 
 if TYPE_CHECKING:
     from llamafarm.data.preview import MarkedRow
     from llamafarm.data.report import DataReport
     from llamafarm.strategy.model import Strategy
+    from llamafarm.strategy.overrides import Override
 
 
 @dataclass(frozen=True)

@@ -329,6 +329,83 @@ def test_an_answer_that_says_what_the_prompt_said_is_trained() -> None:
     assert [(m.content, m.trained) for m in answers] == [("Hm.", False), ("Hm.", True)]
 
 
+@pytest.mark.parametrize(
+    "asked", [{"prompt": Q, "messages": WHOLE}, {"prompt": WHOLE}, {"messages": WHOLE}]
+)
+@pytest.mark.parametrize("thanks", [[], [{"role": "user", "content": "Thanks."}]])
+def test_the_last_chosen_answer_is_trained_where_the_row_has_it_twice(
+    asked: dict[str, object], thanks: list[object]
+) -> None:
+    chosen = [*WHOLE, *thanks]
+    conversation, _ = _parse({**asked, "chosen": chosen, "rejected": REJECTED})
+    assert [m.content for m in conversation.messages if m.trained and m.role != "user"] == [A]
+
+
+def test_a_prompt_comes_before_a_list_of_turns_that_holds_the_answer_too() -> None:
+    assert _turns({"prompt": Q, "messages": WHOLE, "chosen": A, "rejected": "No."}) == ASKED
+
+
+SYSTEM = {"role": "system", "content": "Be kind."}
+CALLING = {
+    "role": "assistant",
+    "content": None,
+    "tool_calls": [{"id": "c1", "function": {"name": "look", "arguments": {"at": "x"}}}],
+}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "start"),
+    [
+        ([SYSTEM, *HISTORY], HISTORY),
+        (HISTORY, [SYSTEM, *HISTORY]),
+        ([HISTORY[0], {**SAID, "content": "Hm. "}, HISTORY[2]], HISTORY),
+        (HISTORY, [{**HISTORY[0], "content": " Hi\n"}, *HISTORY[1:]]),
+        ([HISTORY[0], CALLING, HISTORY[2]], [HISTORY[0], CALLING, HISTORY[2]]),
+    ],
+)
+def test_answers_of_the_prompt_are_known_again_beside_system_prompts_and_blanks(
+    prompt: list[object], start: list[object]
+) -> None:
+    fields = {"prompt": prompt, "chosen": [*start, CHOSEN], "rejected": [*start, SAID]}
+    answers = [m for m in _parse(fields)[0].messages if m.role == "assistant"]
+    assert [m.trained for m in answers] == [False, True]
+
+
+def test_another_call_than_the_prompt_s_is_trained() -> None:
+    function = {"name": "look", "arguments": {"at": "y"}}
+    other = {**CALLING, "tool_calls": [{"id": "c1", "function": function}]}
+    fields = {
+        "prompt": [HISTORY[0], CALLING, HISTORY[2]],
+        "chosen": [HISTORY[0], other, HISTORY[2], CHOSEN],
+        "rejected": "No.",
+    }
+    answers = [m for m in _parse(fields)[0].messages if m.role == "assistant"]
+    assert [m.trained for m in answers] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"prompt": None, "chosen": WHOLE, "rejected": REJECTED}, "preference"),
+        ({"messages": WHOLE, "chosen": None, "rejected": None}, "messages"),
+        ({"messages": None, "conversations": WHOLE}, "sharegpt"),
+        ({"question": Q, "answer": A, "choices": None}, "qa"),
+    ],
+)
+def test_a_field_that_is_null_gives_a_row_no_format(fields: dict[str, object], name: str) -> None:
+    assert _turns(fields) == ASKED
+    assert _parse(fields)[1] == name
+
+
+def test_a_text_beside_turns_that_are_null_is_a_text() -> None:
+    assert _parse({"text": "Once upon a time.", "messages": None})[1] == "text"
+
+
+def test_a_row_of_nulls_is_told_what_is_null() -> None:
+    assert _bad({"messages": None}).reason == "messages: expected a list of turns, found null"
+    assert _bad({"prompt": None, "chosen": A, "rejected": "No."}).problems[0].path == "prompt"
+
+
 def test_a_prompt_with_an_answer_and_a_completion_without_one_has_nothing_to_learn() -> None:
     bad = _bad({"prompt": HISTORY, "completion": [{"role": "user", "content": "?"}]})
     assert bad.reason == "completion: no turn of the assistant is trained: nothing to learn"
@@ -397,7 +474,8 @@ def test_choices_are_listed_below_the_question() -> None:
 
 @pytest.mark.parametrize("choices", ["a, b", [], [1, 2], [""], None])
 def test_broken_choices_are_a_fault(choices: object) -> None:
-    assert "choices" in _bad({"question": Q, "choices": choices, "solution": "b"}).reason
+    fields = {"question": Q, "choices": choices, "solution": "b"}
+    assert "choices" in _bad(fields, data_format="multiple_choice").reason
 
 
 def test_an_article_stands_before_the_question_about_it() -> None:

@@ -74,3 +74,20 @@ def test_a_named_format_whose_turns_are_missing_names_its_own_field() -> None:
     bad = to_conversation(record, RowSpec(data_format="sharegpt"))
     assert isinstance(bad, BadRow)
     assert bad.problems[0].path == "conversations"
+
+
+def test_a_field_of_turns_leaves_the_row_s_own_field_of_that_name_alone() -> None:
+    turns = [{"label": turn["role"], "system": turn["content"]} for turn in TURNS]
+    columns = {"role": "label", "content": "system"}
+    said = _said({"messages": turns, "system": "S", "label": True}, columns=columns)
+    assert said == [("system", "S"), ("user", "Q"), ("assistant", "A")]
+    record = Record(RowRef("r.jsonl", 1), {"messages": turns, "label": False})
+    bad = to_conversation(record, RowSpec(columns=columns))
+    assert isinstance(bad, BadRow)
+    assert bad.reason == "label: marked as undesirable: not trained"
+
+
+def test_a_field_of_turns_may_have_the_name_of_the_list_that_holds_them() -> None:
+    turns = [{"role": turn["role"], "prompt": turn["content"]} for turn in TURNS]
+    fields: dict[str, object] = {"prompt": turns[:1], "chosen": turns[1:], "rejected": "no"}
+    assert _said(fields, columns={"content": "prompt"}) == [("user", "Q"), ("assistant", "A")]

@@ -254,6 +254,26 @@ def test_blank_words_beside_a_call_are_none() -> None:
     assert "Rome" in _template(text).render((TURNS[0], blank))
 
 
+def test_the_turns_behind_each_call_are_not_looked_at_again() -> None:
+    reads = 0
+
+    class Counted(Message):
+        def __getattribute__(self, name: str) -> object:
+            nonlocal reads
+            reads += name == "role"
+            return super().__getattribute__(name)
+
+    def reads_of(calls: int) -> int:
+        nonlocal reads
+        called = (Counted("assistant", "Let me look.", tool_calls=(CALL,)), Counted("tool", "12"))
+        messages = (TURNS[0], *called * calls, Counted("user", "Well?"))
+        reads = 0
+        _template("{{ messages | tojson }}").render(messages)
+        return reads
+
+    assert reads_of(80) <= 5 * reads_of(20)
+
+
 def test_an_answer_that_stands_apart_from_its_call_has_to_show_as_well() -> None:
     text = (
         "{% for m in messages %}{% if m.tool_calls %}{{ m.tool_calls | tojson }}"

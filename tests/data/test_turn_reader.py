@@ -247,6 +247,24 @@ def test_a_malformed_call_is_named_with_its_path(
 
 
 @pytest.mark.parametrize(
+    "turn",
+    [
+        {**CALLING, "tool_calls": [{**CALL, "id": 1}]},
+        {**CALLING, "tool_calls": {"a": 1}},
+        {"role": "assistant", "function_call": "later"},
+    ],
+)
+def test_a_call_that_cannot_be_read_is_the_only_fault_of_its_turn(turn: dict[str, object]) -> None:
+    assert not [path for path in _faults({"messages": [ASKED, turn]}) if "content" in path]
+
+
+@pytest.mark.parametrize("nothing", [[], "[]", None])
+def test_a_turn_without_words_and_without_calls_lacks_its_words(nothing: object) -> None:
+    turn = {**CALLING, "tool_calls": nothing}
+    assert list(_faults({"messages": [ASKED, turn]})) == ["messages[1].content"]
+
+
+@pytest.mark.parametrize(
     ("turn", "path", "said"),
     [
         ({**CALLING, "tool_calls": {"a": 1}}, "messages[1].tool_calls", "found an object"),

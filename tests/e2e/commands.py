@@ -14,7 +14,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "llamafarm"]
-PATIENCE_SECONDS = 240
+PATIENCE_SECONDS = 480
 
 
 def environment(**changes: str) -> dict[str, str]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llamafarm.errors import StrategyError, UserError
@@ -143,8 +143,8 @@ def test_whatever_is_written_reads_back(system: str, words: list[str], template:
     modelfile = Modelfile("m.gguf", stops, system, {"seed": 3, "top_p": 0.9}, template)
     try:
         text = modelfile.render()
-    except UserError:
-        assume(False)
+    except UserError:  # what cannot be written is refused: the tests above
+        return
     assert parse_modelfile(text) == modelfile
 
 

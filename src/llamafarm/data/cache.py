@@ -29,7 +29,7 @@ from llamafarm.files import to_json_bytes, write_bytes
 
 # Part of every key: raise it when the same request and files would give other tokens, masks or
 # reports.
-CODE_VERSION = 6
+CODE_VERSION = 7
 MANIFEST = "manifest.json"
 
 

@@ -109,12 +109,12 @@ def content_key(conversation: Conversation) -> bytes:
     space of their texts, in the ids of tool calls, or in which turns are trained.
     """
     digest = blake2b(digest_size=_KEY_BYTES)
-    for kind, said in _parts(conversation):
+    for kind, said in parts(conversation):
         digest.update(f"{kind}\0{_normalise(said)}\0".encode())
     return digest.digest()
 
 
-def _parts(conversation: Conversation) -> Iterator[tuple[str, str]]:
+def parts(conversation: Conversation) -> Iterator[tuple[str, str]]:
     """Kind and text of everything that is said. Which pieces of text are trained is part of what
     they say, as it is with the roles of turns.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache
@@ -10,7 +10,7 @@ from itertools import takewhile
 
 from llamafarm.data.json_reader import describe
 from llamafarm.data.records import BadRow, Record
-from llamafarm.data.row_reader import RowReader, join_blank_line
+from llamafarm.data.row_reader import TURN_FIELDS, RowReader, join_blank_line
 from llamafarm.data.rows import Conversation, Message, Segment
 from llamafarm.data.turn_reader import TURN_ROLES, read_turns
 from llamafarm.errors import DataError, Problem
@@ -36,7 +36,7 @@ _ARTICLES = ("article", "context")
 _TURN_LISTS = ("messages", "conversations", "conversation")
 _SYSTEM = ("system", "system_prompt")
 # Fields of a turn, and what a row of turns may hold beside them.
-_OF_TURNS = ("role", "content", "tools", "label", *_SYSTEM)
+_OF_TURNS = (*TURN_FIELDS, "tools", "label", *_SYSTEM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +60,17 @@ class RowFormat:
         """Every name that a column may be given for."""
         return (*(name for group in self.keys for name in group), *self.optional)
 
-    def fits(self, keys: frozenset[str] | set[str]) -> bool:
+    def fits(self, keys: frozenset[str]) -> bool:
         """Whether a row with these fields has this format."""
         return self._may_fit(keys) and all(any(n in keys for n in group) for group in self.keys)
 
-    def found(self, keys: set[str]) -> int:
+    def found(self, keys: frozenset[str]) -> int:
         """How many of its groups a row with these fields has; 0 where it has another format."""
         if not self._may_fit(keys):
             return 0
         return sum(any(name in keys for name in group) for group in self.keys)
 
-    def _may_fit(self, keys: frozenset[str] | set[str]) -> bool:
+    def _may_fit(self, keys: frozenset[str]) -> bool:
         return not self.by_name and not any(name in keys for name in self.not_with)
 
 
@@ -170,17 +170,35 @@ def _preference(row: RowReader) -> Conversation:
     chosen = _side(row, name, "assistant")
     if not any(turn.role == "user" for turn in chosen):
         return _with_answer(row, name, _with_system(row, (*_untrained(_compared(row)), *chosen)))
-    asked = _compared(row) if row.present(*_PROMPTS) else ()
-    said = {turn.content for turn in chosen}
-    if any(turn.content not in said for turn in asked if turn.role == "user"):
+    asked = _compared(row) if row.filled(*_PROMPTS) else ()
+    said = {turn.content.strip() for turn in chosen}
+    if any(turn.content.strip() not in said for turn in asked if turn.role == "user"):
         row.fault(name, "is a whole conversation, in which the prompt of the row does not stand")
-    same = takewhile(lambda pair: pair[0] == pair[1], zip(chosen, asked, strict=False))
-    again = len(tuple(same))
-    turns = (*_untrained(chosen[:again]), *chosen[again:])
-    return _with_answer(row, name, _with_system(row, turns))
+    return _with_answer(row, name, _with_system(row, _untrained_again(chosen, asked)))
 
 
-_ASKED = (*_TURN_LISTS, "instruction", "prompt", "question", "query")
+def _untrained_again(chosen: Sequence[Message], asked: Sequence[Message]) -> tuple[Message, ...]:
+    """The chosen conversation; answers that it repeats of the prompt are not learnt, but for the
+    last one, which is what was chosen. System prompts often stand in one of the two only.
+    """
+    spoken = [i for i, turn in enumerate(chosen) if turn.role != "system"]
+    before = [_words(turn) for turn in asked if turn.role != "system"]
+    pairs = zip(spoken, before, strict=False)
+    same = takewhile(lambda pair: _words(chosen[pair[0]]) == pair[1], pairs)
+    again = max((i + 1 for i, _ in same), default=0)
+    last = max((i for i in spoken if chosen[i].role == "assistant"), default=0)
+    again = min(again, last)
+    return (*_untrained(chosen[:again]), *chosen[again:])
+
+
+def _words(turn: Message) -> tuple[object, ...]:
+    """What two copies of a turn have in common."""
+    calls = [(call.name, call.arguments) for call in turn.tool_calls]
+    return turn.role, turn.content.strip(), calls
+
+
+# A list of turns beside a prompt may hold the chosen answer too.
+_ASKED = ("prompt", *_TURN_LISTS, "instruction", "question", "query")
 # An input may stand beside an instruction: alone it is what was asked.
 _PROMPTS = (*_ASKED, "input")
 
@@ -437,11 +455,13 @@ def _unknown(what: str, path: str, name: str, names: tuple[str, ...]) -> Problem
 def recognise(record: Record, spec: RowSpec) -> RowFormat | None:
     """The format of a row by its keys; the first of FORMATS that fits.
 
-    A forced format always fits.
+    Fields that are null count where the row has no format without them, so that a fault can name
+    them. A forced format always fits.
     """
     if spec.data_format != "auto":
         return FORMATS[spec.data_format]
-    return _recognised(frozenset(_keys(record, spec)))
+    filled = [name for name, value in record.fields.items() if value is not None]
+    return _recognised(_keys(filled, spec)) or _recognised(_keys(record.fields, spec))
 
 
 @lru_cache(maxsize=1024)
@@ -449,8 +469,8 @@ def _recognised(keys: frozenset[str]) -> RowFormat | None:
     return next((row_format for row_format in FORMATS.values() if row_format.fits(keys)), None)
 
 
-def _keys(record: Record, spec: RowSpec) -> set[str]:
-    return {str(key).strip().lower() for key in record.fields} | set(spec.columns or ())
+def _keys(fields: Iterable[str], spec: RowSpec) -> frozenset[str]:
+    return frozenset({str(key).strip().lower() for key in fields}.union(spec.columns or ()))
 
 
 def to_conversation(record: Record, spec: RowSpec) -> tuple[Conversation, str] | BadRow:
@@ -465,7 +485,7 @@ def to_conversation(record: Record, spec: RowSpec) -> tuple[Conversation, str] |
 
 def _nearest(record: Record, spec: RowSpec) -> RowFormat | None:
     """The format that lacks the fewest fields, so that the message can name them."""
-    keys = _keys(record, spec)
+    keys = _keys(record.fields, spec)
     found = {name: row_format.found(keys) for name, row_format in FORMATS.items()}
     near = [row_format for name, row_format in FORMATS.items() if found[name]]
     return max(near, key=lambda f: (found[f.name] - len(f.keys), found[f.name]), default=None)

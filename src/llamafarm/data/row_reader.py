@@ -13,6 +13,8 @@ from llamafarm.data.tool_calls import read_tools
 from llamafarm.errors import Problem
 
 _MEDIA = ("images", "videos", "audios")
+# Names that a column may have which are of a row's turns, not of the row.
+TURN_FIELDS = ("role", "content")
 
 
 class RowReader:
@@ -35,10 +37,11 @@ class RowReader:
         self._example = example
         self._fields = {str(k).strip().lower(): v for k, v in record.fields.items()}
         self._names = record.fields if len(self._fields) < len(record.fields) else ()
-        for name in (*columns, *columns.values()):
+        of_row = {ours: name for ours, name in columns.items() if ours not in TURN_FIELDS}
+        for name in (*of_row, *of_row.values()):
             # What is mapped is read under its new name only: no text is asked for twice.
             self._fields.pop(name.strip().lower(), None)
-        for ours, theirs in columns.items():
+        for ours, theirs in of_row.items():
             if theirs in record.fields:
                 self._fields[ours] = record.fields[theirs]
         self._problems: list[Problem] = []

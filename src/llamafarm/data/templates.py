@@ -121,18 +121,20 @@ class ChatTemplate:
         if tools and not self.writes_tools:
             raise _no_place("the descriptions of tools")
         has_calls = answers_call = False
+        said = (i for i in reversed(range(len(messages))) if _only_speaks(messages[i]))
+        last_said = next(said, -1)
         for i, message in enumerate(messages):
             if message.tool_calls:
                 has_calls = answers_call = True
-                self._check_calls(messages, i)
+                self._check_calls(message, answered=i < last_said)
             elif message.role != "tool":
                 answers_call = False
             elif not answers_call and not self.writes_tool_answers:
                 raise _no_place("the answers of tools")
         return self.call_spelling or SPELLINGS[0] if has_calls else SPELLINGS[0]
 
-    def _check_calls(self, messages: Sequence[Message], i: int) -> None:
-        message = messages[i]
+    def _check_calls(self, message: Message, *, answered: bool) -> None:
+        """answered: whether the assistant says something after these calls."""
         if self.call_spelling is None:
             raise _no_place("tool calls")
         if len(message.tool_calls) > 1 and not self.writes_several_calls:
@@ -140,8 +142,6 @@ class ChatTemplate:
             raise _no_place("several tool calls in one turn", hint)
         if not message.content.strip():
             return
-        later = messages[i + 1 :]
-        answered = any(turn.role == "assistant" and not turn.tool_calls for turn in later)
         if not (self.writes_words_of_earlier_calls if answered else self.writes_words_of_calls):
             hint = "leave the words out of the turn that calls"
             raise _no_place("words beside a tool call", hint)
@@ -269,6 +269,10 @@ def _render_faults() -> tuple[type[Exception], ...]:
         ArithmeticError,
         RecursionError,
     )
+
+
+def _only_speaks(turn: Message) -> bool:
+    return turn.role == "assistant" and not turn.tool_calls
 
 
 def _no_place(what: str, otherwise: str = "") -> DataError:

@@ -96,8 +96,11 @@ def _turn(row: RowReader, turn: object, path: str) -> _Turn | None:
     if role == "function_call":
         calls = read_call_turn(value, content_path, row.fault)
         return _Turn(Message("assistant", "", trained=trained, tool_calls=calls), path)
+    faults_before_calls = row.fault_count
     calls = _calls(row, turn, path, role)
-    content = "" if value is None and calls else _content(row, value, content_path)
+    # Where the calls cannot be read, that alone is the turn's fault.
+    has_calls = bool(calls) or row.fault_count > faults_before_calls
+    content = "" if value is None and has_calls else _content(row, value, content_path)
     if role is None or (role == "system" and not content.strip()):
         return None
     if not (content.strip() or calls or role == "tool" or row.fault_count > faults_before):

@@ -112,6 +112,7 @@ roles:
   assistant: [gpt, assistant, doctor]
 roles_to_train: [assistant]
 train_on_eos: turn
+train_on_eot: turn
 message_field_training: training
 """
     found = _dataset(tmp_path, lines)
@@ -128,6 +129,14 @@ message_field_training: training
         ("user", "Sure?"),
         ("assistant", "Yes."),
     ]
+
+
+def test_names_of_roles_are_those_of_the_config(tmp_path: Path) -> None:
+    roles = "roles: {assistant: [doctor]}\nroles_to_train: [Doctor, assistant]"
+    assert _dataset(tmp_path, f"type: chat_template\n{roles}").roles == {"assistant": "doctor"}
+    swapped = "roles: {assistant: [human], user: [gpt]}"
+    entry = f"path: a.jsonl\n    type: chat_template\n    {swapped}\n    roles_to_train"
+    assert "not those of gpt" in _faults(tmp_path, f"datasets:\n  - {entry}: [gpt, human]\n")
 
 
 def test_only_a_name_that_the_reader_does_not_know_counts_as_one_of_its_own(tmp_path: Path) -> None:
@@ -227,6 +236,18 @@ def test_what_a_directory_holds_besides_is_announced(tmp_path: Path) -> None:
     assert "not read: old.jsonl" in "\n".join(found.notices)
 
 
+def test_a_directory_whose_names_do_not_tell_is_refused(tmp_path: Path) -> None:
+    for name in ("mixed/rows.jsonl", "mixed/valid.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}\n")
+    text = "datasets:\n  - path: mixed\n    type: alpaca\n"
+    said = " ".join(_faults(tmp_path, text).split())
+    assert "rows.jsonl, valid.jsonl: which is which is not clear" in said
+    assert "train.jsonl, valid.jsonl and test.jsonl" in said
+    found = _read(tmp_path, f"{text}    split: validation\n")
+    assert found.train == (tmp_path / "mixed" / "valid.jsonl",)
+
+
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_a_directory_with_the_file_of_one_split_has_no_other(split: str, tmp_path: Path) -> None:
     (tmp_path / "held").mkdir()
@@ -276,6 +297,7 @@ def test_files_are_found_in_the_working_directory_too(
         ("path: a.jsonl\n    roles_to_train: [tool, gpt, user, system]", "of tool, user, system"),
         ("path: a.jsonl\n    roles_to_train: []", "is empty: nothing would be trained"),
         ("path: a.jsonl\n    train_on_eos: all", "datasets[0].train_on_eos"),
+        ("path: a.jsonl\n    train_on_eot: last", "datasets[0].train_on_eot"),
         ("path: a.jsonl\n    message_field_training: weight", "the field weight is not looked at"),
         (
             "path: a.jsonl\n    field_messages: turns",
@@ -363,6 +385,14 @@ def test_training_on_questions_is_refused_by_name(tmp_path: Path) -> None:
     said = " ".join(_faults(tmp_path, text).split())
     assert "config.yml:2 train_on_inputs is not obeyed" in said
     assert "only answers are trained" in said
+
+
+@pytest.mark.parametrize("type_name", ["completion", "input_output"])
+def test_rows_without_questions_are_trained_as_they_say(type_name: str, tmp_path: Path) -> None:
+    text = f"datasets: [{{path: a.jsonl, type: {type_name}}}]\ntrain_on_inputs: true\n"
+    assert _read(tmp_path, text).notices == ()
+    text += "test_datasets: [{path: b.jsonl, type: alpaca}]\n"
+    assert "train_on_inputs" in _faults(tmp_path, text)
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,9 @@ def test_one_shard_of_many_is_not_taken_for_the_whole(tmp_path: Path) -> None:
         ["train.jsonl", "train.jsonl.gz"],
         ["train.jsonl", "valid.jsonl", "dev.jsonl"],
         ["valid.jsonl", "qa_test.jsonl"],
+        ["data.jsonl", "valid.jsonl"],
+        ["rows.jsonl", "test.jsonl", "valid.jsonl"],
+        ["qa.jsonl", "qa_test.jsonl"],
         ["train-00000-of-00002.parquet", "train-00001-of-00002.jsonl"],
         ["train-00000-of-00002.parquet", "train-00000-of-00003.parquet"],
         ["train-00005-of-00002.parquet", "train-00001-of-00002.parquet"],
@@ -97,6 +100,7 @@ def test_names_that_do_not_tell_are_refused_with_those_that_do(
 ) -> None:
     with pytest.raises(DataError, match="which is which is not clear") as caught:
         expand(_directory(tmp_path, *files))
+    # Of several sets for one side only these are named.
     assert all(name in caught.value.summary for name in files[-2:])
     assert "train.jsonl, valid.jsonl and test.jsonl" in caught.value.hint
 

@@ -109,6 +109,30 @@ def test_a_form_of_nothing_but_controls_is_furniture() -> None:
     assert read.changed() == {BOILERPLATE: 1}
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        "<form><h3>Our newsletter</h3><p>The news of each week.</p><input></form>",
+        "<form>Search: <input><button>Go</button></form>",
+        "<form></form>",
+    ],
+)
+def test_a_form_beside_the_text_is_furniture(form: str) -> None:
+    read = read_html(f"<p>Real text.</p>{form}")
+    assert (read.texts(), read.pairs()) == (["Real text."], [])
+
+
+@pytest.mark.parametrize("tag", ["main", "article", "h1"])
+def test_a_form_around_the_main_part_of_a_page_is_kept(tag: str) -> None:
+    read = read_html(f"<p>Much longer than the text in it.</p><form><{tag}>Bern</{tag}> is</form>")
+    assert "is" in [getattr(block, "text", "") for block in read.blocks]
+
+
+def test_furniture_does_not_count_as_text_outside_of_a_form() -> None:
+    menu = "<nav>One, two, three, four, and many more places of this site.</nav>"
+    assert read_html(f"{menu}<form><p>Short text.</p><input></form>").texts() == ["Short text."]
+
+
 @pytest.mark.parametrize("page", ["", " \n", "<!-- nothing -->", "<html></html>", "<script>x"])
 def test_a_page_without_text_has_no_blocks(page: str) -> None:
     assert read_html(page).blocks == []

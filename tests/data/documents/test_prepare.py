@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llamafarm.data.documents.prepare import NEARLY_SAME, SAME, prepare_data
+from llamafarm.data.documents.prepare import LEFT_OUT, NEARLY_SAME, SAME, prepare_data
 from llamafarm.data.documents.report import PrepareReport
 from llamafarm.data.documents.request import PrepareRequest
 from llamafarm.errors import DataError, OutputError, UserError
@@ -217,36 +217,86 @@ def _preference(rejected: str) -> dict[str, object]:
     return {"prompt": asked, "chosen": f"{SENTENCE} See a doctor.", "rejected": rejected}
 
 
-def _called(city: str, days: int) -> dict[str, object]:
+def _called(city: str, days: int, call_id: str = "c1", **others: object) -> dict[str, object]:
     function = {"name": "weather", "arguments": {"in": city, "days": days}}
-    call = {"type": "function", "function": function}
-    turns = [
+    call = {"id": call_id, "type": "function", "function": function}
+    turns: list[dict[str, object]] = [
         {"role": "user", "content": f"What will it be like there? {SENTENCE}"},
         {"role": "assistant", "content": "", "tool_calls": [call]},
-        {"role": "tool", "content": SENTENCE},
+        {"role": "tool", "content": SENTENCE, "tool_call_id": call_id},
         {"role": "assistant", "content": f"It will be so: {SENTENCE}"},
     ]
-    return {"messages": turns}
+    return {"messages": turns, **others}
+
+
+def _answers(first: bool, *, tools: object = ()) -> dict[str, object]:
+    """first: whether the first of two answers is trained."""
+    turns: list[dict[str, object]] = [
+        {"role": "user", "content": f"What helps? {SENTENCE}"},
+        {"role": "assistant", "content": SENTENCE, "train": first},
+        {"role": "user", "content": f"What else? {SENTENCE}"},
+        {"role": "assistant", "content": f"More sleep. {SENTENCE}"},
+    ]
+    return {"messages": turns, "tools": tools}
+
+
+def _tool(name: str) -> dict[str, object]:
+    return {"type": "function", "function": {"name": name, "parameters": {}}}
+
+
+def _pieces(label: bool, **others: object) -> dict[str, object]:
+    pieces = [{"label": label, "text": SENTENCE}, {"label": True, "text": "Yes."}]
+    return {"segments": pieces, **others}
 
 
 @pytest.mark.parametrize(
     "rows",
     [
-        [_preference("Wait."), _preference("Hope."), _preference("wait.")],
+        [_preference("Wait."), _preference("Hope."), {**_preference("Wait."), "rejected": 5}],
         [_called("Bern", 1), _called("Rome", 1), _called("Bern", 2)],
-        [
-            {"segments": [{"label": label, "text": SENTENCE}, {"label": True, "text": "Yes."}]}
-            for label in (False, True)
-        ],
+        [_answers(False, tools=[]), _answers(True, tools=[_tool("a")])],
+        [_answers(True, tools=[_tool("a")]), _answers(True, tools=[_tool("b")])],
+        [_pieces(False), _pieces(True)],
     ],
 )
-def test_rows_kept_as_they_were_repeat_each_other_only_with_all_their_values(
+def test_rows_kept_as_they_were_repeat_each_other_only_with_all_that_they_say(
     tmp_path: Path, rows: list[dict[str, object]]
 ) -> None:
     lines = [json.dumps(row) for row in rows]
     report = prepare(write(tmp_path / "a.jsonl", "\n".join([*lines, lines[0]])))
     assert rows_of(report) == rows
     assert dropped(report) == {SAME: 1}
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [_preference("Wait for it."), _preference("wait  for it.\n")],
+        [
+            _preference("Wait."),
+            {
+                **_preference("Wait."),
+                "rejected": [{"role": "assistant", "content": "WAIT.", "n": 1}],
+            },
+        ],
+        [{"prompt_id": n, **_preference("Wait."), "score": n / 2} for n in range(3)],
+        [_called("Bern", 1, id=1), _called("Bern", 1, id=2)],
+        [_called("Bern", 1, "call_a"), _called("Bern", 1, "call_b")],
+        [_called("Bern", 1), _called("Bern ", 1)],
+        [_pieces(False, id="row one"), _pieces(False, id="row two")],
+    ],
+)
+def test_rows_kept_as_they_were_say_the_same_whatever_their_ids_and_spaces(
+    tmp_path: Path, rows: list[dict[str, object]]
+) -> None:
+    report = prepare(write(tmp_path / "a.jsonl", "\n".join(json.dumps(row) for row in rows)))
+    assert rows_of(report) == rows[:1]
+    assert dropped(report) == {SAME: len(rows) - 1}
+
+
+def test_ids_are_no_text_of_a_row(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", json.dumps(_pieces(False, id="x" * 500)))
+    assert prepare(path, max_chars=300).rows == 1
 
 
 def test_rows_kept_as_they_were_may_nearly_repeat_each_other(tmp_path: Path) -> None:
@@ -256,6 +306,27 @@ def test_rows_kept_as_they_were_may_nearly_repeat_each_other(tmp_path: Path) -> 
     report = prepare(path)
     assert rows_of(report) == rows[:1]
     assert dropped(report) == {NEARLY_SAME: 1}
+
+
+def test_a_field_that_no_shape_can_hold_is_named(tmp_path: Path) -> None:
+    rows = [
+        {"question": f"What is number {n}?", "answer": f"It is {n}.", "messages": "note", "id": n}
+        for n in (1, 2)
+    ]
+    votes = {"chosen": 5, "rejected": 2}
+    rows.append({"question": "Is it really so?", "answer": "No, never.", **votes, "id": 3})
+    path = write(tmp_path / "a.jsonl", "\n".join(json.dumps(row) for row in rows))
+    report = prepare(path)
+    assert [row["id"] for row in rows_of(report)] == [1, 2, 3]
+    assert rows_of(report)[2]["chosen"] == 5
+    lost = {tally.what: tally for tally in report.changed if tally.what.startswith(LEFT_OUT)}
+    assert {what: tally.count for what, tally in lost.items()} == {
+        f"{LEFT_OUT}: messages": 2,
+        f"{LEFT_OUT}: rejected": 1,
+    }
+    assert lost[f"{LEFT_OUT}: messages"].first[0].where.endswith("a.jsonl:1")
+    again = prepare(report.output, output=tmp_path / "again.jsonl")
+    assert rows_of(again) == rows_of(report)
 
 
 def test_inputs_are_never_changed(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def read(path: Path) -> Read:
 
 
 def written(row: FoundRow, shape: RowShape = "alpaca") -> Any:
-    return json.loads(json_line(row, shape_of(row, shape)))
+    return json.loads(json_line(row, *shape_of(row, shape)))
 
 
 def read_json_row(tmp_path: Path, fields: dict[str, object]) -> FoundRow:
@@ -60,6 +60,15 @@ def read_json_row(tmp_path: Path, fields: dict[str, object]) -> FoundRow:
         (
             {"question": "Why?", "answer": "So.", "response": "Or so.", "prompt": " Why? "},
             {"instruction": "Why?", "input": "", "output": "So.", "response": "Or so."},
+        ),
+        (
+            {"question": "How warm?", "answer": "It is 25 degrees warm.", "response": "25 degrees"},
+            {
+                "instruction": "How warm?",
+                "input": "",
+                "output": "It is 25 degrees warm.",
+                "response": "25 degrees",
+            },
         ),
         ({"text": "Only text."}, {"text": "Only text."}),
     ],
@@ -137,6 +146,21 @@ def test_rows_that_say_more_than_turns_are_kept_as_they_are(
     tmp_path: Path, fields: dict[str, object]
 ) -> None:
     assert written(read_json_row(tmp_path, fields)) == fields
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"prompt": " a ", "chosen": "good ", "rejected": "bad"},
+        {"segments": [{"label": False, "text": "a "}, {"label": True, "text": "b "}]},
+    ],
+)
+def test_white_space_that_is_kept_is_not_said_to_be_removed(
+    tmp_path: Path, fields: dict[str, object]
+) -> None:
+    found = read(write(tmp_path / "rows.jsonl", json.dumps(fields)))
+    assert written(found.rows[0]) == fields
+    assert found.changed() == {}
 
 
 def test_what_is_no_row_is_dropped_with_its_line_and_reason(tmp_path: Path) -> None:

@@ -30,6 +30,15 @@ def test_personal_data_at_the_edge_of_the_window_is_hidden() -> None:
         assert "smith" not in shown
 
 
+@pytest.mark.parametrize("secret", ["john.smith@example.com", "+49 30 90182018"])
+def test_white_space_that_is_not_shown_brings_no_half_of_a_secret_into_view(secret: str) -> None:
+    for gap in range(370, 400):
+        after = excerpt(f"Here:{' ' * gap}{secret} is it {'z ' * 300}", 0)
+        before = excerpt(f"{'z ' * 300} it is {secret}{' ' * gap}Here", 607 + len(secret) + gap)
+        assert after.rstrip("…").strip() == "Here:", gap
+        assert before == "…Here", gap
+
+
 def test_a_private_key_is_never_shown() -> None:
     body = "\n".join(["MIIEpAIBAAKCAQEAx7f8s9a0b1c2d3e4f5g6h7i8j9k0"] * 30)
     text = "-----BEGIN " + f"PRIVATE KEY-----\n{body}\nc2VjcmV0"

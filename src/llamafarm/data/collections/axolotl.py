@@ -17,7 +17,7 @@ from llamafarm.data.collections.collection import Collection
 from llamafarm.data.collections.settings import Findings, Settings
 from llamafarm.data.formats import FORMATS
 from llamafarm.data.readers import display_name
-from llamafarm.data.turn_reader import ROLES, TURN_ROLES
+from llamafarm.data.turn_reader import ROLES, TURN_ROLES, TurnRole
 from llamafarm.errors import DataError, StrategyError
 from llamafarm.strategy.model import FORMAT_ALIASES, DataFormat
 from llamafarm.strategy.nodes import MappingNode, ScalarNode, SequenceNode, shown
@@ -73,7 +73,8 @@ _TYPE_PASSED_OVER = {
     "format": _TEMPLATE,
     "no_input_format": _TEMPLATE,
 }
-_CONFIG_REFUSED = {"train_on_inputs": "only answers are trained, questions are not: leave it out"}
+# Their rows say themselves what is trained: all of a text, and the pieces with that label.
+_WITHOUT_QUESTIONS = ("text", "input_output")
 _CONFIG_PASSED_OVER = {
     "chat_template": _TEMPLATE,
     "chat_template_jinja": _TEMPLATE,
@@ -129,7 +130,7 @@ def _collection(config: Settings, directory: Path, found: Findings) -> Collectio
     training = list(_datasets(config, "datasets", directory, found))
     testing = list(_datasets(config, "test_datasets", directory, found))
     fraction = _fraction(config, evaluated=bool(testing))
-    config.refuse(_CONFIG_REFUSED)
+    _trained_inputs(config, [*training, *testing])
     config.pass_over(_CONFIG_PASSED_OVER)
     unread = [entry.key for entry in config.unread()]
     if unread:
@@ -166,9 +167,9 @@ def _dataset(entry: Settings, directory: Path) -> _Dataset:
     columns |= entry.mapped(_COLUMNS) | _property_names(entry)
     turns = "conversations" if data_format == "sharegpt" else "messages"
     columns |= entry.mapped({"field_messages": turns})
-    roles = _roles(entry)
+    roles, speakers = _roles(entry)
     _refuse_useless(entry, data_format, columns, roles)
-    _training(entry)
+    _training(entry, speakers)
     files = dataset_files(entry, directory)
     entry.refuse(_REFUSED)
     entry.pass_over(_PASSED_OVER)
@@ -225,26 +226,30 @@ def _property_names(entry: Settings) -> dict[str, str]:
     return columns
 
 
-def _roles(entry: Settings) -> dict[str, str]:
-    """Our name for who speaks → the one name that the reader does not know yet."""
+def _roles(entry: Settings) -> tuple[dict[str, str], dict[str, TurnRole]]:
+    """Our name for who speaks → the one name that the reader does not know yet; and every name →
+    who speaks under it, where the config comes first.
+    """
     section = entry.section("roles")
     roles: dict[str, str] = {}
+    speakers = dict(ROLES)
     if section is None:
-        return roles
+        return roles, speakers
     for ours in TURN_ROLES:
-        names = [name for name in section.texts(ours) if _usual_role(name) != ours]
-        if len(names) > 1:
-            message = f"one name of its own a role, found {', '.join(names)}"
+        names = section.texts(ours)
+        speakers |= {_plain(name): ours for name in names}
+        new = [name for name in names if ROLES.get(_plain(name)) != ours]
+        if len(new) > 1:
+            message = f"one name of its own a role, found {', '.join(new)}"
             section.fault(ours, message, "write one of them throughout the file")
-        elif names:
-            roles[ours] = names[0]
+        elif new:
+            roles[ours] = new[0]
     section.refuse_unread()
-    return roles
+    return roles, speakers
 
 
-def _usual_role(name: str) -> str | None:
-    """Who speaks under this name where the config does not say."""
-    return ROLES.get(name.strip().lower())
+def _plain(name: str) -> str:
+    return name.strip().lower()
 
 
 def _refuse_useless(
@@ -264,18 +269,19 @@ def _refuse_useless(
         entry.fault("roles", f"has no effect: rows of type {data_format} have no turns")
 
 
-def _training(entry: Settings) -> None:
+def _training(entry: Settings, speakers: Mapping[str, TurnRole]) -> None:
     """Which turns are trained: the assistant's, each with what ends it."""
     trained = entry.texts("roles_to_train")
-    others = [name for name in trained if _usual_role(name) != "assistant"]
+    others = [name for name in trained if speakers.get(_plain(name)) != "assistant"]
     if others:
         message = f"only the assistant's turns are trained, not those of {', '.join(others)}"
         entry.fault("roles_to_train", message, "leave it out")
     node = entry.node("roles_to_train")
     if isinstance(node, SequenceNode) and not node.items:
         entry.fault("roles_to_train", "is empty: nothing would be trained", "leave it out")
-    if entry.text("train_on_eos") not in ("", "turn"):
-        entry.fault("train_on_eos", "each trained turn is trained with its end", "leave it out")
+    for key in ("train_on_eos", "train_on_eot"):
+        if entry.text(key) not in ("", "turn"):
+            entry.fault(key, "each trained turn is trained with its end", "leave it out")
     field = entry.text("message_field_training")
     if field and field not in _TRAINED_FIELDS:
         hint = f"name it {' or '.join(_TRAINED_FIELDS)} in the file"
@@ -299,6 +305,14 @@ def _fraction(config: Settings, *, evaluated: bool) -> float | None:
     elif size:
         return float(size)
     return None
+
+
+def _trained_inputs(config: Settings, datasets: Sequence[_Dataset]) -> None:
+    """`train_on_inputs`, which asks for nothing where no row has a question."""
+    wanted = config.flag("train_on_inputs")
+    if wanted and any(dataset.data_format not in _WITHOUT_QUESTIONS for dataset in datasets):
+        hint = "only answers are trained, questions are not: leave it out"
+        config.fault("train_on_inputs", "is not obeyed", hint)
 
 
 def _common_shape(datasets: Sequence[_Dataset]) -> Collection:

@@ -57,11 +57,11 @@ def _of_split(entry: Settings, directory: Path, key: str, split: str) -> tuple[P
     """The files of a directory for one split, whatever the split is called."""
     try:
         inside = directory_sides(directory)
+        side = SIDE_NAMES.get(split)
+        files = inside.of(side) if side else ()
     except DataError as fault:
         entry.fault("path", fault.summary, fault.hint)
         return ()
-    side = SIDE_NAMES.get(split)
-    files = inside.files.get(side, ()) if side else ()
     if not files:
         message = f"{display_name(directory)} has no split `{split}`"
         entry.fault(key, message, f"splits are told by file names: {', '.join(SIDE_NAMES)}")

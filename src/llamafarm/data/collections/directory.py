@@ -57,10 +57,21 @@ class _File:
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """The files of a directory by their sides, and what is to be said of the others."""
+    """The files of a directory by their sides, and what is to be said of the others.
 
+    undecided: all files, where none is named train and some may be it: their names tell no side.
+    """
+
+    path: Path
     files: Mapping[Side, tuple[Path, ...]]
+    undecided: tuple[Path, ...] = ()
     notices: tuple[str, ...] = ()
+
+    def of(self, side: Side) -> tuple[Path, ...]:
+        """The files of one side. Raises DataError where names do not tell which to train on."""
+        if side == "train" and self.undecided:
+            raise _unclear(self.path, self.undecided)
+        return self.files.get(side, ())
 
 
 def directory_collection(path: Path) -> Collection:
@@ -70,7 +81,7 @@ def directory_collection(path: Path) -> Collection:
     one is to be evaluated or tested on.
     """
     sides = directory_sides(path)
-    train = sides.files.get("train", ())
+    train = sides.of("train")
     if not train:
         others = [file for files in sides.files.values() for file in files]
         raise DataError(
@@ -80,8 +91,8 @@ def directory_collection(path: Path) -> Collection:
         )
     return Collection(
         train=train,
-        eval=_single(path, sides.files.get("eval", ())),
-        test=_single(path, sides.files.get("test", ())),
+        eval=_single(path, sides.of("eval")),
+        test=_single(path, sides.of("test")),
         notices=sides.notices,
     )
 
@@ -100,7 +111,7 @@ def directory_sides(path: Path) -> Sides:
         raise _nothing(path)
     recognised = [_recognised(file) for file in files]
     if len(recognised) == 1 and recognised[0].side is None and recognised[0].shards <= 1:
-        return Sides({"train": files})
+        return Sides(path, {"train": files})
     return _by_side(path, recognised)
 
 
@@ -140,7 +151,7 @@ def _by_side(path: Path, files: Sequence[_File]) -> Sides:
     prefixes = {file.prefix for file in files if file.side == "train"}
     prefixes = prefixes or {file.prefix for file in files if file.side}
     if len(prefixes) != 1:
-        raise _unclear(path, files)
+        raise _unclear(path, [file.path for file in files])
     prefix = prefixes.pop()
     chosen = [file for file in files if file.side and file.prefix == prefix]
     sides: dict[Side, tuple[Path, ...]] = {
@@ -149,19 +160,22 @@ def _by_side(path: Path, files: Sequence[_File]) -> Sides:
     }
     rest = [file.path.name for file in files if file not in chosen]
     unused = (f"{display_name(path)}: not read: {_listed(rest)}",) if rest else ()
-    return Sides(sides, unused)
+    is_undecided = not sides["train"] and any(file.side is None for file in files)
+    undecided = tuple(file.path for file in files) if is_undecided else ()
+    return Sides(path, sides, undecided, unused)
 
 
 def _one_set(path: Path, files: Sequence[_File]) -> tuple[Path, ...]:
     """One file, or all shards of one set; nothing where there is no file."""
     if len(files) <= 1 and all(file.shards <= 1 for file in files):
         return tuple(file.path for file in files)
+    paths = [file.path for file in files]
     if len({(file.shards, file.path.suffix) for file in files}) > 1 or not files[0].shards:
-        raise _unclear(path, files)
+        raise _unclear(path, paths)
     numbers = {file.shard for file in files}
     total = files[0].shards
     if len(numbers) != len(files) or max(numbers) >= total:
-        raise _unclear(path, files)
+        raise _unclear(path, paths)
     if len(numbers) != total:
         missing = next(number for number in range(total) if number not in numbers)
         raise DataError(
@@ -186,10 +200,10 @@ def _single(path: Path, files: tuple[Path, ...]) -> Path | None:
     return files[0] if files else None
 
 
-def _unclear(path: Path, files: Sequence[_File]) -> DataError:
+def _unclear(path: Path, files: Sequence[Path]) -> DataError:
     return DataError(
         f"{display_name(path)} is a directory that holds "
-        f"{_listed(file.path.name for file in files)}: which is which is not clear",
+        f"{_listed(file.name for file in files)}: which is which is not clear",
         hint=_HINT,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +24,7 @@ _DIGEST_BYTES = 16
 
 
 class ExactDuplicates:
-    """Rows are equal that differ only in white space, case and Unicode form of their texts."""
+    """Rows are equal that differ only in white space, case and Unicode form of what they say."""
 
     def __init__(self) -> None:
         self._first: dict[bytes, int] = {}
@@ -33,15 +33,16 @@ class ExactDuplicates:
         """The number of the first row that says the same; `index`, the row's own, where none
         does.
         """
-        digest = blake2b(digest_size=_DIGEST_BYTES)
-        for text in row.texts():
-            digest.update(_normal(text).encode("utf-8", "surrogatepass") + b"\0")
-        digest.update(row.beside().encode("utf-8", "surrogatepass"))
-        return self._first.setdefault(digest.digest(), index)
+        digest = _digest((*row.texts(), *row.beside), _DIGEST_BYTES)
+        return self._first.setdefault(digest, index)
 
 
-def _normal(text: str) -> str:
-    return " ".join(normalised("NFC", text).casefold().split())
+def _digest(said: Iterable[str], size: int) -> bytes:
+    digest = blake2b(digest_size=size)
+    for text in said:
+        normal = " ".join(normalised("NFC", text).casefold().split())
+        digest.update(normal.encode("utf-8", "surrogatepass") + b"\0")
+    return digest.digest()
 
 
 class NearDuplicates:
@@ -69,7 +70,8 @@ class NearDuplicates:
     def add(self, row: FoundRow) -> None:
         """The next row; they are numbered from 0."""
         self._waiting.append(tuple(row.texts()))
-        self._beside.append(_number_of(row.beside()))
+        beside = _digest(row.beside, self._beside.itemsize)
+        self._beside.append(int.from_bytes(beside, signed=True))
         if len(self._waiting) >= _ROWS_AT_ONCE:
             self._hand_over()
 
@@ -88,11 +90,6 @@ class NearDuplicates:
     def _hand_over(self) -> None:
         self._store.add(self._waiting)
         self._waiting = []
-
-
-def _number_of(beside: str) -> int:
-    digest = blake2b(beside.encode("utf-8", "surrogatepass"), digest_size=8)
-    return int.from_bytes(digest.digest(), signed=True)
 
 
 class _Choice:

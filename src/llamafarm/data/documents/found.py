@@ -26,6 +26,8 @@ class FoundRow:
     kind: what it was in its file, in the singular; number: the line, record, page or paragraph it
     starts on; extra: fields of its file that are written beside it; fields: the whole row, where
     only that says all of it (calls of tools, turns that are not trained, rejected answers).
+    segments: the texts of a row of pieces; beside: what such a whole row says beside its texts.
+    Rows of equal texts say the same only where this is equal too.
     """
 
     kind: str
@@ -34,28 +36,15 @@ class FoundRow:
     text: str = ""
     extra: Mapping[str, object] = field(default_factory=dict)
     fields: Mapping[str, object] | None = None
+    segments: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
     def texts(self) -> Iterator[str]:
         """Its texts, to be measured and compared."""
         if self.text:
             yield self.text
         yield from (message.content for message in self.messages)
-        if self.fields is not None and not self.messages and not self.text:
-            yield from (value for _, value in _leaves(self.fields) if isinstance(value, str))
-
-    def beside(self) -> str:
-        """What a row that is kept as it was holds beside its texts: calls of tools, rejected
-        answers, numbers. Rows of equal texts say the same only where this is equal too.
-        """
-        if self.fields is None:
-            return ""
-        places = {text.strip(): f"text {i}" for i, text in enumerate(self.texts())}
-        return "\n".join(
-            f"{path}: {places.get(value.strip(), repr(value))}"
-            if isinstance(value, str)
-            else f"{path}: {value!r}"
-            for path, value in _leaves(self.fields)
-        )
+        yield from self.segments
 
 
 def asked_and_answered(kind: str, number: int, question: str, answer: str) -> FoundRow:
@@ -63,26 +52,42 @@ def asked_and_answered(kind: str, number: int, question: str, answer: str) -> Fo
     return FoundRow(kind, number, (Message("user", question), Message("assistant", answer)))
 
 
-def shape_of(row: FoundRow, wanted: RowShape) -> str:
-    """The form in which it is written: alpaca holds one exchange, and only where the row's other
-    fields do not make another row of it; a text has no question.
+def shape_of(row: FoundRow, wanted: RowShape) -> tuple[str, frozenset[str]]:
+    """The form in which it is written, and the names of other fields that cannot stand beside it:
+    they would take the place of its own, or make another row of it.
+
+    A text has no question. Alpaca holds one exchange; where fields cannot stand beside it that can
+    beside messages, it is messages.
     """
     if row.fields is not None:
-        return AS_IT_WAS
+        return AS_IT_WAS, frozenset()
     if not row.messages:
-        return TEXT_SHAPE
-    if wanted != "alpaca" or not _is_one_exchange(row.messages):
-        return "messages"
-    return "messages" if _is_changed_by(row.extra, _alpaca(row.messages)) else "alpaca"
+        return TEXT_SHAPE, _left_out(row, TEXT_SHAPE)
+    if wanted == "alpaca" and _is_one_exchange(row.messages):
+        lost = _left_out(row, "alpaca")
+        if not lost or len(lost) <= len(_left_out(row, "messages")):
+            return "alpaca", lost
+    return "messages", _left_out(row, "messages")
 
 
-def json_line(row: FoundRow, shape: str) -> bytes:
-    """The row as a line of JSONL, where its own fields come before others of the same name.
+def _left_out(row: FoundRow, shape: str) -> frozenset[str]:
+    own = _fields(row, shape)
+    if not _is_changed_by(row.extra, own):
+        return frozenset()
+    kept: dict[str, object] = {}
+    for name, value in row.extra.items():
+        if not _is_changed_by({**kept, name: value}, own):
+            kept[name] = value
+    return frozenset(row.extra.keys() - kept.keys())
+
+
+def json_line(row: FoundRow, shape: str, without: frozenset[str]) -> bytes:
+    """The row as a line of JSONL. without: names of other fields that are not written.
 
     Raises TypeError and ValueError for what JSON cannot hold.
     """
     own = _fields(row, shape)
-    others = {name: value for name, value in row.extra.items() if name not in own}
+    others = {name: value for name, value in row.extra.items() if name not in without}
     text = json.dumps({**own, **others}, ensure_ascii=False, allow_nan=False, default=_plain)
     return text.encode("utf-8") + b"\n"
 
@@ -121,18 +126,6 @@ def _is_changed_by(others: Mapping[str, object], own: Mapping[str, object]) -> b
 
 def _read(fields: Mapping[str, object]) -> tuple[Conversation, str] | BadRow:
     return to_conversation(Record(RowRef("", 0), fields), _ANY_FORMAT)
-
-
-def _leaves(value: object, path: str = "") -> Iterator[tuple[str, object]]:
-    """Every value that holds no others, with its place; names in alphabetical order."""
-    if isinstance(value, Mapping):
-        for name in sorted(value):
-            yield from _leaves(value[name], f"{path}.{name}")
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            yield from _leaves(inner, f"{path}[{index}]")
-    else:
-        yield path, value
 
 
 def _plain(value: object) -> str:

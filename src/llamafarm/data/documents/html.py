@@ -41,6 +41,8 @@ _FURNITURE_ROLES = frozenset(
     {"navigation", "banner", "contentinfo", "search", "complementary", "dialog", "alertdialog"}
 )
 _OF_CONTROLS = _NO_TEXT | {"label", "legend"}
+_MARKS_OF_THE_PAGE = frozenset({"main", "article", "h1"})
+_SHARE_OF_THE_PAGE = 0.9
 _NEVER_FURNITURE = frozenset({"html", "body", "main", "article"})
 _CONSENT = re.compile(r"\b(?:cookies?|consent|gdpr)\b|cookie[-_]|[-_]cookie|consent[-_]", re.I)
 _BLOCKS = word_set(
@@ -86,6 +88,7 @@ class _Reader:
 
     def __init__(self, ledger: FileLedger) -> None:
         self._ledger = ledger
+        self._page_forms: frozenset[Any] = frozenset()
         self._texts: list[str] = []
         self._number = 1
         self._gap = 1
@@ -97,6 +100,7 @@ class _Reader:
         """All blocks of the tree."""
         from lxml import etree
 
+        self._page_forms = _forms_around_the_page(root)
         walk = etree.iterwalk(root, events=("start", "end"))
         skipped: Any = None
         for event, element in walk:
@@ -121,7 +125,8 @@ class _Reader:
     def _is_skipped(self, element: Any) -> bool:
         if element.tag in _NO_TEXT:
             return True
-        if element.tag in _NEVER_FURNITURE or not _is_furniture(element):
+        is_form = element.tag == "form" and element not in self._page_forms
+        if not is_form and not _is_furniture(element):
             return False
         self._flush()
         if any(text.strip() for text in element.itertext()):
@@ -216,32 +221,51 @@ def _flat(text: str | None) -> str:
 
 def _is_furniture(element: Any) -> bool:
     tag = element.tag
+    if tag in _NEVER_FURNITURE:
+        return False
     if tag in _FURNITURE or element.get("role") in _FURNITURE_ROLES:
         return True
-    if tag == "form":
-        return not _says_something(element)
     if tag == "header":
         return not any(above.tag in ("article", "main") for above in element.iterancestors())
     named = f"{element.get('id', '')} {element.get('class', '')} {element.get('aria-label', '')}"
     return tag in _BLOCKS and len(named) > 2 and _CONSENT.search(named) is not None
 
 
-def _says_something(form: Any) -> bool:
-    """Whether a form holds text beside its controls and their names, as one around a page does."""
+def _forms_around_the_page(root: Any) -> frozenset[Any]:
+    """Forms with the title or the main part of the page in them, or with nearly all its text: the
+    box of a newsletter may hold most of the text of a short page.
+
+    Controls with their names, and other furniture, do not count.
+    """
     from lxml import etree
 
-    walk = etree.iterwalk(form, events=("start", "end"))
+    if root.find(".//form") is None:
+        return frozenset()
+    said = marks = 0
+    before: dict[Any, tuple[int, int]] = {}
+    inside: dict[Any, tuple[int, int]] = {}
+    walk = etree.iterwalk(root, events=("start", "end"))
     for event, element in walk:
-        text = None
         if event == "end":
-            text = element.tail if element is not form else None
-        elif element.tag in _OF_CONTROLS:
-            walk.skip_subtree()
+            if element in before:
+                inside[element] = said - before[element][0], marks - before[element][1]
+            said += _length(element.tail)
         elif isinstance(element.tag, str):
-            text = element.text
-        if text and text.strip():
-            return True
-    return False
+            if element.tag in _OF_CONTROLS or _is_furniture(element):
+                walk.skip_subtree()
+                continue
+            if element.tag == "form":
+                before[element] = said, marks
+            said += _length(element.text)
+            marks += element.tag in _MARKS_OF_THE_PAGE
+    enough = _SHARE_OF_THE_PAGE * said
+    return frozenset(
+        form for form, (text, mark) in inside.items() if mark or (text and text >= enough)
+    )
+
+
+def _length(text: str | None) -> int:
+    return len(_flat(text).strip())
 
 
 def _data_table(element: Any) -> Table | None:

@@ -27,6 +27,7 @@ from llamafarm.files import append_stream, fsync_directory
 
 SAME = "says the same as an earlier row"
 NEARLY_SAME = "says nearly the same as an earlier row"
+LEFT_OUT = "field left out, with which the row would be read as another"
 
 _STAGE_PREFIX = ".tmp-"
 _REASONS_NAMED = 5
@@ -156,9 +157,9 @@ class _Job:
         if reason:
             ledger.dropped(reason, row.number)
             return
-        shape = shape_of(row, self._request.row_shape)
+        shape, without = shape_of(row, self._request.row_shape)
         try:
-            line = json_line(row, shape)
+            line = json_line(row, shape, without)
         except (TypeError, ValueError) as fault:
             ledger.dropped(UNUSABLE, row.number, f"holds what JSON cannot hold: {fault}")
             return
@@ -172,6 +173,8 @@ class _Job:
         written_as = f"{row.kind} written as {shape}"
         if not file.is_document and not written_as.startswith(f"{shape} ") and row.fields is None:
             ledger.changed(written_as, row.number)
+        for name in sorted(without):
+            ledger.changed(f"{LEFT_OUT}: {name}", row.number)
 
     def _too_short_or_long(self, row: FoundRow) -> str:
         length = sum(len(text) for text in row.texts())

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+from llamafarm.data.clean import parts
 from llamafarm.data.documents.decode import TextEncoding, mended
 from llamafarm.data.documents.found import FoundRow
 from llamafarm.data.documents.inputs import InputFile
@@ -17,7 +18,7 @@ from llamafarm.data.formats import FORMATS, RowSpec, to_conversation
 from llamafarm.data.json_reader import is_jsonl_inside, read_json, read_jsonl
 from llamafarm.data.readers import open_source
 from llamafarm.data.records import BadRow, Item, Record
-from llamafarm.data.rows import Conversation, Message
+from llamafarm.data.rows import Conversation, Message, RowRef
 from llamafarm.data.table_reader import csv_delimiter, read_delimited
 
 UNUSABLE = "row that cannot be trained on"
@@ -26,6 +27,8 @@ ENDS_TRIMMED = "white space around texts removed"
 # Their conversations do not say all that the row does.
 _ANY_FORMAT = RowSpec()
 _KEPT_AS_THEY_ARE = frozenset({"preference"})
+_ONE_ANSWER = RowSpec("prompt_completion")
+_, _REJECTED = FORMATS["preference"].keys
 
 
 def file_rows(
@@ -100,7 +103,15 @@ def _row(record: Record, ledger: FileLedger) -> FoundRow | None:
         _repaired(conversation.text, repairs),
     )
     if format_name in _KEPT_AS_THEY_ARE or _says_more(conversation):
-        found = replace(found, fields=_repaired_fields(record.fields, repairs))
+        # Their texts are written with the white space around them.
+        repairs = set()
+        fields = _repaired_fields(record.fields, repairs)
+        found = replace(
+            found,
+            fields=fields,
+            segments=tuple(_repaired(s.text, set()) for s in conversation.segments),
+            beside=(*_beside(conversation), *_rejected(fields)),
+        )
     else:
         used = _fields_of(format_name) | {*_lowered((spec.columns or {}).values())}
         if extra := _others(record, used, conversation):
@@ -137,12 +148,37 @@ def _others(
     }
 
 
-def _said(conversation: Conversation) -> str:
-    """All texts of a row, one after another."""
+def _said(conversation: Conversation) -> frozenset[str]:
+    """All texts of a row, and those that its questions are made of."""
     texts = [conversation.text]
     for message in conversation.messages:
         texts += (message.content, message.instruction, message.input)
-    return "\0".join(texts)
+    return frozenset(text.strip() for text in texts)
+
+
+def _beside(conversation: Conversation) -> Iterator[str]:
+    """What it says beside its texts: tools, their calls, who speaks and what is trained."""
+    silent = replace(
+        conversation,
+        messages=tuple(replace(message, content="") for message in conversation.messages),
+        segments=tuple(replace(segment, text="") for segment in conversation.segments),
+    )
+    yield from _spoken(silent)
+    yield from (f"trained {message.trained}" for message in conversation.messages)
+
+
+def _rejected(fields: Mapping[str, object]) -> Iterator[str]:
+    """What the rejected answers of a row of preferences say; training does not read them."""
+    for name, value in fields.items():
+        if name.strip().lower() not in _REJECTED or value is None:
+            continue
+        alone = Record(RowRef("", 0), {"prompt": "?", "completion": value})
+        parsed = to_conversation(alone, _ONE_ANSWER)
+        yield from (str(value),) if isinstance(parsed, BadRow) else _spoken(parsed[0])
+
+
+def _spoken(conversation: Conversation) -> Iterator[str]:
+    return (f"{kind} {said}" for kind, said in parts(conversation))
 
 
 @cache

@@ -12,6 +12,8 @@ from llamafarm.data.quality.personal import hidden_parts
 MAX_CHARACTERS = 80
 _BEFORE = 20
 _REACH = 400
+# The ends of what is looked at may hold half of a secret: so much of them is never shown.
+_EDGE = 100
 
 
 def excerpt(text: str, at: int = 0) -> str:
@@ -19,10 +21,13 @@ def excerpt(text: str, at: int = 0) -> str:
     low, high = max(0, at - _REACH), at + _REACH
     window = text[low:high]
     parts = hidden_parts(window)
+    begin = _EDGE if low > 0 else 0
+    end = len(window) - _EDGE if high < len(text) else len(window)
     # A part is never shown in halves.
-    focus = next((start for start, end, _ in parts if start < at - low < end), at - low)
-    before = _legible(window, parts, 0, focus).lstrip()
-    after = _legible(window, parts, focus, len(window)).rstrip()
+    begin = next((stop for start, stop, _ in parts if start < begin < stop), begin)
+    focus = next((start for start, stop, _ in parts if start < at - low < stop), at - low)
+    before = _legible(window, parts, begin, focus).lstrip()
+    after = _legible(window, parts, focus, end).rstrip()
     head = "…" if low > 0 or len(before) > _BEFORE else ""
     before = before[-_BEFORE:]
     room = MAX_CHARACTERS - len(head) - len(before)
