@@ -17,6 +17,7 @@ from llamafarm.data.collections.collection import Collection
 from llamafarm.data.collections.settings import Findings, Settings
 from llamafarm.data.formats import FORMATS
 from llamafarm.data.readers import display_name
+from llamafarm.data.row_reader import TURN_FIELDS
 from llamafarm.data.turn_reader import ROLES, TURN_ROLES, TurnRole
 from llamafarm.errors import DataError, StrategyError
 from llamafarm.strategy.model import FORMAT_ALIASES, DataFormat
@@ -35,7 +36,6 @@ _COLUMNS = {
     "message_field_content": "content",
 }
 _OF_TYPE = ("field_instruction", "field_input", "field_output", "field_system")
-_OF_TURNS = ("role", "content")
 _TRAINED_FIELDS = ("train", "training", "train_on_turn")
 _TEMPLATE = "conversations are written by the model's chat template, or `prompt_template.format`"
 _PART = "it takes a part of the rows: write them into a file of their own"
@@ -219,7 +219,7 @@ def _property_names(entry: Settings) -> dict[str, str]:
     section = entry.section("message_property_mappings")
     if section is None:
         return {}
-    columns = section.mapped({name: name for name in _OF_TURNS})
+    columns = section.mapped({name: name for name in TURN_FIELDS})
     for other in section.unread():
         if not isinstance(other.value, ScalarNode) or other.value.text != other.key:
             section.fault(other.key, "this field of a turn has one name only", "leave it out")
