@@ -87,6 +87,21 @@ def test_rows_of_several_parts_are_one_list(tmp_path: Path) -> None:
     assert rows.lengths().tolist() == [len(row.input_ids) for row in ROWS]
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="maps are read from /proc")
+def test_a_part_is_mapped_only_when_a_row_of_it_is_read(tmp_path: Path) -> None:
+    def mapped() -> list[str]:
+        maps = Path("/proc/self/maps").read_text().splitlines()
+        return sorted({line.split("/")[-1] for line in maps if str(tmp_path) in line})
+
+    for part in range(3):
+        _write(arrow_path(tmp_path, "train", part), [ROWS[:10]])
+    rows = ArrowRows(arrow_paths(tmp_path, "train"), FILES, "")
+    assert len(rows) == len(rows.lengths()) == len(rows.trained_counts()) == 30
+    assert mapped() == []
+    rows.input_ids(12)
+    assert mapped() == ["train-00001.arrow"]
+
+
 def test_the_fingerprint_is_that_of_the_same_rows_in_memory(tmp_path: Path) -> None:
     one = _write(tmp_path / "one.arrow", [ROWS])
     many = _write(tmp_path / "many.arrow", [[row] for row in ROWS])

@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,57 +147,50 @@ def _schema() -> Any:
     )
 
 
-def fingerprint_of(parts: Sequence[Path]) -> str:
-    """SHA-256 over tokens and masks of a side: the same as ListRows makes of the same rows.
-
-    One part is mapped at a time: what was read of a mapped file counts as resident memory.
-    """
+def fingerprint_of(paths: Sequence[Path]) -> str:
+    """SHA-256 over tokens and masks of a side: the same as ListRows makes of the same rows."""
     digest = hashlib.sha256()
-    for path in parts:
-        rows = ArrowRows([path], (), "")
-        for row in range(len(rows)):
-            ids, trained = rows.input_ids(row), rows.trained(row)
-            digest.update(ids.tobytes() + b"|" + trained.tobytes() + b"\n")
+    for path in paths:
+        _add_part(digest, ArrowPart(path))
     return digest.hexdigest()
 
 
-class ArrowRows:
-    """Rows of one side of a cache entry, memory-mapped (a TokenRows).
+def _add_part(digest: hashlib._Hash, part: ArrowPart) -> None:
+    for row in range(len(part)):
+        ids, trained = part.input_ids(row), part.trained(row)
+        digest.update(ids.tobytes() + b"|" + trained.tobytes() + b"\n")
 
-    paths: the parts of the side in their order; files: names of the files that rows come from, by
-    the number that a row holds. Can be sent to another process.
+
+class ArrowPart:
+    """The rows of one Arrow file, memory-mapped.
+
+    What was read of a mapped file counts as resident memory: whoever reads a whole side lets go of
+    each part before the next.
     """
 
-    def __init__(self, paths: Sequence[Path], files: Sequence[str], fingerprint: str) -> None:
+    def __init__(self, path: Path) -> None:
         import pyarrow as pa
 
-        self._paths, self._files, self.fingerprint = tuple(paths), tuple(files), fingerprint
-        readers = [pa.ipc.open_file(pa.memory_map(str(path))) for path in paths]
-        self._batches = [
-            reader.get_batch(i) for reader in readers for i in range(reader.num_record_batches)
-        ]
+        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        self._batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
         sizes = [batch.num_rows for batch in self._batches]
         self._starts = np.cumsum([0, *sizes], dtype=np.int64)
-
-    def __reduce__(self) -> tuple[type[ArrowRows], tuple[Any, ...]]:
-        return ArrowRows, (self._paths, self._files, self.fingerprint)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
-    def _at(self, row: int, column: str) -> Any:
-        if not 0 <= row < len(self):
-            raise IndexError(f"row {row} of {len(self)}")
+    def at(self, row: int, column: str) -> Any:
+        """One value, as Arrow holds it."""
         batch = bisect_right(self._starts, row) - 1
         return self._batches[batch].column(column)[row - int(self._starts[batch])]
 
     def input_ids(self, row: int) -> npt.NDArray[np.int32]:
         """Token ids of one row."""
-        return _numbers(self._at(row, "input_ids").values, np.int32).copy()
+        return _numbers(self.at(row, "input_ids").values, np.int32).copy()
 
     def trained(self, row: int) -> npt.NDArray[np.bool_]:
         """Which tokens of one row are trained."""
-        return _booleans(self._at(row, "trained").values)
+        return _booleans(self.at(row, "trained").values)
 
     def lengths(self) -> npt.NDArray[np.int64]:
         """Number of tokens of every row."""
@@ -212,14 +205,67 @@ class ArrowRows:
         parts = [_numbers(batch.column("trained_tokens"), np.int32) for batch in self._batches]
         return np.concatenate([np.empty(0, np.int64), *parts]).astype(np.int64)
 
+
+class ArrowRows:
+    """Rows of one side of a cache entry (a TokenRows). A part is mapped when it is first read.
+
+    paths: the parts of the side in their order; files: names of the files that rows come from, by
+    the number that a row holds. Can be sent to another process.
+    """
+
+    def __init__(self, paths: Sequence[Path], files: Sequence[str], fingerprint: str) -> None:
+        self._paths, self._files, self.fingerprint = tuple(paths), tuple(files), fingerprint
+        sizes = [len(ArrowPart(path)) for path in paths]
+        self._starts = np.cumsum([0, *sizes], dtype=np.int64)
+        self._parts: list[ArrowPart | None] = [None] * len(paths)
+
+    def __reduce__(self) -> tuple[type[ArrowRows], tuple[Any, ...]]:
+        return ArrowRows, (self._paths, self._files, self.fingerprint)
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def _place(self, row: int) -> tuple[ArrowPart, int]:
+        """The part that holds a row, and the row's number there."""
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {row} of {len(self)}")
+        number = bisect_right(self._starts, row) - 1
+        part = self._parts[number]
+        if part is None:
+            part = self._parts[number] = ArrowPart(self._paths[number])
+        return part, row - int(self._starts[number])
+
+    def input_ids(self, row: int) -> npt.NDArray[np.int32]:
+        """Token ids of one row."""
+        part, number = self._place(row)
+        return part.input_ids(number)
+
+    def trained(self, row: int) -> npt.NDArray[np.bool_]:
+        """Which tokens of one row are trained."""
+        part, number = self._place(row)
+        return part.trained(number)
+
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Number of tokens of every row."""
+        return np.concatenate([np.empty(0, np.int64), *(p.lengths() for p in self._each())])
+
+    def trained_counts(self) -> npt.NDArray[np.int64]:
+        """Number of trained tokens of every row."""
+        return np.concatenate([np.empty(0, np.int64), *(p.trained_counts() for p in self._each())])
+
+    def _each(self) -> Iterator[ArrowPart]:
+        """Every part, mapped for as long as it is looked at."""
+        return map(ArrowPart, self._paths)
+
     def source(self, row: int) -> RowRef:
         """Where the row was written."""
-        file = self._files[self._at(row, "file").as_py()]
-        return RowRef(file, self._at(row, "line").as_py())
+        part, number = self._place(row)
+        return RowRef(self._files[part.at(number, "file").as_py()], part.at(number, "line").as_py())
 
     def conversation_text(self, row: int) -> tuple[str, str]:
         """Last question and last answer of the row."""
-        return self._at(row, "prompt").as_py(), self._at(row, "answer").as_py()
+        part, number = self._place(row)
+        return part.at(number, "prompt").as_py(), part.at(number, "answer").as_py()
 
 
 def _numbers(array: Any, kind: type[np.generic]) -> npt.NDArray[Any]:

@@ -179,10 +179,7 @@ def _fill(stage: Path, partial: Path, job: _Job) -> None:
     parts.move_to(stage)
     sides = {side: cache.arrow_paths(stage, side) for side in done.rows}
     fingerprints = {side: cache.fingerprint_of(paths) for side, paths in sides.items()}
-    lengths = {
-        side: length_summary(cache.ArrowRows([path], (), "") for path in paths)
-        for side, paths in sides.items()
-    }
+    lengths = {side: length_summary(map(cache.ArrowPart, paths)) for side, paths in sides.items()}
     cache.write_manifest(stage, fingerprints, _report(job, layout, done, lengths, fingerprints))
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from llamafarm.data.cache import ArrowPart
 from llamafarm.data.quality.report import QualityReport
 from llamafarm.data.report import LengthSummary, TruncatedRow
 from llamafarm.data.token_row import TokenCounts
@@ -20,7 +21,7 @@ _MUCH_UNKNOWN = 0.01
 _LISTED = 10
 
 
-def length_summary(parts: Iterable[TokenRows]) -> LengthSummary:
+def length_summary(parts: Iterable[TokenRows | ArrowPart]) -> LengthSummary:
     """Token counts of one side, which must hold rows. parts: of the side; each is let go of when it
     was looked at.
     """
