@@ -13,9 +13,10 @@ setup: $(INSTALLED)
 	$(PYTHON) -m venv .uv
 	.uv/bin/python -m pip install --quiet uv
 
+# Bytecode is made once, here: where none may be kept, every process would compile torch and transformers again.
 $(INSTALLED): pyproject.toml constraints.txt | $(filter .uv/bin/uv,$(UV))
 	$(UV) venv --quiet --allow-existing --python 3.11 .venv
-	$(UV) pip install --quiet --python .venv/bin/python --constraint constraints.txt --editable . --group dev
+	$(UV) pip install --quiet --compile-bytecode --python .venv/bin/python --constraint constraints.txt --editable . --group dev
 	touch $@
 
 demo: $(INSTALLED)

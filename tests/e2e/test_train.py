@@ -84,6 +84,9 @@ def test_a_directory_with_a_run_in_it_is_refused_unless_told_what_to_do(
 
 
 def test_the_trained_model_answers_and_is_measured(workplace: Path, finished: Path) -> None:
+    """On some rows: this model answers each with as many words as it is let."""
+    lines = (workplace / "data.jsonl").read_text().splitlines()[:6]
+    (workplace / "some.jsonl").write_text("\n".join(lines) + "\n")
     answer = run(
         "generate", str(finished), "What is number 3?", "--max-new-tokens", "5", cwd=workplace
     )
@@ -93,17 +96,17 @@ def test_the_trained_model_answers_and_is_measured(workplace: Path, finished: Pa
             "evaluate",
             str(finished),
             "--dataset",
-            "data.jsonl",
+            "some.jsonl",
             "--compare-base",
             "--json",
             cwd=workplace,
         ).stdout
     )
-    assert report["rows"] == 60
+    assert report["rows"] == 6
     assert report["tuned"]["loss"] < report["base"]["loss"]
     paired = report["paired"]
     assert paired["better"] > paired["worse"]
-    assert paired["better"] + paired["worse"] + paired["same"] == 60
+    assert paired["better"] + paired["worse"] + paired["same"] == 6
 
 
 def test_chat_reads_lines_and_remembers(workplace: Path, finished: Path) -> None:
