@@ -201,6 +201,25 @@ def test_the_engine_does_not_outlive_a_killed_program(tiny: Path) -> None:
     assert not _is_alive(child)
 
 
+def test_a_program_that_is_stopped_while_the_engine_starts_ends_at_once(tiny: Path) -> None:
+    """The signal comes just before the alarm for a slow start is taken back."""
+    program = f"""
+import threading
+from pathlib import Path
+from llamafarm.models.llama_cpp import LlamaCpp
+
+def stopped(self):
+    raise KeyboardInterrupt
+
+threading.Timer.cancel = stopped
+LlamaCpp(Path({str(tiny)!r}), context_tokens=64, threads=1)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.stderr.endswith("KeyboardInterrupt\n")
+
+
 def test_a_machine_without_the_engine_says_how_to_get_it(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -242,8 +242,10 @@ class LlamaCpp:
         if stdin is None or stdout is None:
             raise AssertionError("both are pipes")
         timer = threading.Timer(_START_SECONDS, self._process.kill)
-        timer.start()
+        # A signal may come before it is cancelled: the program must not wait for it at its end.
+        timer.daemon = True
         try:
+            timer.start()
             stdin.write(settings + "\n")
             stdin.flush()
             address = stdout.readline().strip()
