@@ -18,7 +18,7 @@ PATIENCE_SECONDS = 480
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """One thread: a test machine is shared, and spinning threads take turns badly."""
+    """No network, no colours, lines of one width."""
     return {**os.environ, "HF_HUB_OFFLINE": "1", "NO_COLOR": "1", "COLUMNS": "100", **changes}
 
 

@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from llamafarm.data.report import DataReport
 from llamafarm.data.rows import RowRef
 from llamafarm.data.token_row import TokenRow
+from llamafarm.data.tokenized import row_bytes
 from llamafarm.files import to_json_bytes, write_bytes
 
 # Part of every key: raise it when the same request and files would give other tokens, masks or
@@ -151,14 +152,14 @@ def fingerprint_of(paths: Sequence[Path]) -> str:
     """SHA-256 over tokens and masks of a side: the same as ListRows makes of the same rows."""
     digest = hashlib.sha256()
     for path in paths:
-        _add_part(digest, ArrowPart(path))
+        for piece in _rows_bytes(path):
+            digest.update(piece)
     return digest.hexdigest()
 
 
-def _add_part(digest: hashlib._Hash, part: ArrowPart) -> None:
-    for row in range(len(part)):
-        ids, trained = part.input_ids(row), part.trained(row)
-        digest.update(ids.tobytes() + b"|" + trained.tobytes() + b"\n")
+def _rows_bytes(path: Path) -> Iterator[bytes]:
+    part = ArrowPart(path)
+    return (row_bytes(part.input_ids(row), part.trained(row)) for row in range(len(part)))
 
 
 class ArrowPart:

@@ -131,7 +131,7 @@ class ChatTemplate:
                 answers_call = False
             elif not answers_call and not self.writes_tool_answers:
                 raise _no_place("the answers of tools")
-        return self.call_spelling or SPELLINGS[0] if has_calls else SPELLINGS[0]
+        return (has_calls and self.call_spelling) or SPELLINGS[0]
 
     def _check_calls(self, message: Message, *, answered: bool) -> None:
         """answered: whether the assistant says something after these calls."""

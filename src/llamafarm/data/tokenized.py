@@ -48,6 +48,11 @@ class TokenRows(Protocol):
         ...
 
 
+def row_bytes(ids: npt.NDArray[np.int32], trained: npt.NDArray[np.bool_]) -> bytes:
+    """What a row adds to the fingerprint of its side: SHA-256 over these of all rows."""
+    return ids.tobytes() + b"|" + trained.tobytes() + b"\n"
+
+
 @dataclass(frozen=True)
 class PreparedData:
     """Both sides, ready to train on. eval is None only when evaluation was switched off."""
@@ -71,7 +76,7 @@ class ListRows:
         self._trained = [np.asarray(trained, dtype=np.bool_) for _, trained in rows]
         digest = hashlib.sha256()
         for ids, trained in zip(self._ids, self._trained, strict=True):
-            digest.update(ids.tobytes() + b"|" + trained.tobytes() + b"\n")
+            digest.update(row_bytes(ids, trained))
         self.fingerprint = digest.hexdigest()
         self._name = name
 

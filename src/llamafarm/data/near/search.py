@@ -1,7 +1,7 @@
 """The search for near duplicates: rows that have most of their word 3-shingles in common.
 
 Candidates come from MinHash signatures (`signatures`, `candidates`); the similarity of each is then
-computed from the sets themselves (`pairs`). Time and memory grow linearly with the rows: about 120
+computed from the sets themselves (`pairs`). Time and memory grow linearly with the rows: about 70
 bytes a row, 20 bytes a pair found, and buffers of a fixed size.
 """
 
