@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import itertools
 import multiprocessing
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -10,6 +13,9 @@ import pytest
 
 from llamafarm.cache import build_once, cache_root, packages_root
 from llamafarm.errors import OutputError, RunError
+from llamafarm.files import write_bytes
+
+from .disk_faults import Crash, crash_at_every_call, fail_at_every_call, watched
 
 
 def test_cache_is_where_the_variable_says(cache_dir: Path) -> None:
@@ -102,3 +108,96 @@ def test_of_two_processes_one_builds_and_the_other_waits(tmp_path: Path) -> None
         process.join()
     assert [process.exitcode for process in processes] == [0, 0]
     assert (tmp_path / "log").read_text() == "built\n"
+
+
+def test_an_entry_that_a_killed_process_had_renamed_aside_is_not_built_again(
+    tmp_path: Path,
+) -> None:
+    aside = tmp_path / "kind" / ".tmp-entry-999999999.old"
+    aside.mkdir(parents=True)
+    (aside / "file").write_text("x")
+    build_once(tmp_path / "kind/entry", lambda stage: pytest.fail("built again"))
+    assert sorted(p.name for p in (tmp_path / "kind").iterdir()) == [".lock", "entry"]
+    assert (tmp_path / "kind/entry/file").read_text() == "x"
+
+
+def test_a_lock_of_a_cache_that_was_removed_meanwhile_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, real, turns = tmp_path / "kind" / ".lock", fcntl.flock, itertools.count()
+
+    def removed(file: object, operation: int) -> None:
+        if next(turns) == 0:
+            lock.unlink()
+        real(file, operation)  # type: ignore[arg-type]
+
+    def build(stage: Path) -> None:
+        with lock.open() as other, pytest.raises(BlockingIOError):
+            real(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    monkeypatch.setattr(fcntl, "flock", removed)
+    build_once(tmp_path / "kind/entry", build)
+    assert next(turns) == 2
+
+
+def test_what_a_builder_wrote_is_durable_before_it_has_its_name(tmp_path: Path) -> None:
+    synced: set[int] = set()
+
+    def before(name: str, arguments: tuple[int, ...]) -> None:
+        if name == "fsync":
+            synced.add(os.fstat(arguments[0]).st_ino)
+        elif name == "rename":
+            assert {p.stat().st_ino for p in Path(arguments[0]).rglob("*")} <= synced
+
+    def build(stage: Path) -> None:
+        (stage / "sub").mkdir()
+        (stage / "sub" / "file").write_text("x")
+
+    with watched(before):
+        build_once(tmp_path / "kind/entry", build)
+    assert (tmp_path / "kind/entry/sub/file").stat().st_ino in synced
+
+
+@pytest.mark.parametrize("crash", [Crash(), Crash(power=True)], ids=str)
+def test_wherever_a_build_ends_the_next_one_makes_the_whole_entry(
+    tmp_path: Path, crash: Crash
+) -> None:
+    root = tmp_path / "root"
+    entry = root / "kind" / "entry"
+
+    def build(stage: Path) -> None:
+        write_bytes(stage / "a", b"a" * 99)
+        write_bytes(stage / "b", b"b")
+
+    def prepare() -> None:
+        shutil.rmtree(root, ignore_errors=True)
+        root.mkdir()
+
+    for call in crash_at_every_call(root, prepare, lambda: void(build_once(entry, build)), crash):
+        assert not entry.is_dir() or (entry / "a").read_bytes() == b"a" * 99, call
+        build_once(entry, build)
+        assert {p.name: p.read_bytes() for p in entry.iterdir()} == {"a": b"a" * 99, "b": b"b"}
+        assert sorted(p.name for p in entry.parent.iterdir()) == [".lock", "entry"]
+
+
+def void(_: object) -> None:
+    pass
+
+
+def test_an_error_at_any_call_of_a_build_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    told = 0
+    for call, error in fail_at_every_call(
+        lambda: shutil.rmtree(root, ignore_errors=True),
+        lambda: void(build_once(root / "kind/entry", lambda stage: write_bytes(stage / "a", b"x"))),
+        errno.ENOSPC,
+    ):
+        if error is None:
+            # There was nothing left to remove.
+            assert call == "unlink"
+            continue
+        assert isinstance(error, RunError), call
+        assert "disk is full" in error.summary
+        assert not list(root.rglob("*entry*")), call
+        told += 1
+    assert told > 6

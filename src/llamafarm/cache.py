@@ -11,7 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from llamafarm.errors import LlamafarmError, OutputError, RunError
-from llamafarm.files import remove_stale_stages, staged_directory
+from llamafarm.files import (
+    fsync_tree,
+    is_open_file,
+    make_directory,
+    remove_stale_stages,
+    staged_directory,
+)
 
 
 def cache_root() -> Path:
@@ -43,12 +49,14 @@ def build_once(target: Path, build: Callable[[Path], None]) -> Path:
     if target.is_dir():
         return target
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(target.parent)
         with _locked(target.parent / ".lock"):
+            # What a killed process had renamed aside may be the target.
+            remove_stale_stages(target.parent)
             if not target.is_dir():
-                remove_stale_stages(target.parent)
                 with staged_directory(target) as stage:
                     build(stage)
+                    fsync_tree(stage)
     except OSError as fault:
         raise _storage_error(target, fault) from fault
     return target
@@ -57,9 +65,13 @@ def build_once(target: Path, build: Callable[[Path], None]) -> Path:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """An exclusive lock that ends with the process, however it ends."""
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    while True:
+        with path.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # Who waited may have got the lock of a file that was removed meanwhile.
+            if is_open_file(file.fileno(), path):
+                yield
+                return
 
 
 def _storage_error(target: Path, fault: OSError) -> LlamafarmError:

@@ -8,7 +8,6 @@ import contextlib
 import errno
 import hashlib
 import importlib.util
-import io
 import json
 import os
 import shutil
@@ -346,16 +345,17 @@ def test_a_disk_without_room_is_known_before_a_byte_is_written(
     assert ("--quantization" in said) is (kind == GGUF)
 
 
-class FullDisk(io.FileIO):
-    """A file on a disk that has room for so many more bytes."""
+class FullDisk:
+    """A disk that has room for so many more bytes."""
 
-    room = 0
+    def __init__(self, room: int) -> None:
+        self._room, self._write = room, os.write
 
-    def write(self, data: Any) -> int:
-        FullDisk.room -= memoryview(data).nbytes
-        if FullDisk.room < 0:
+    def write(self, descriptor: int, data: Any) -> int:
+        self._room -= memoryview(data).nbytes
+        if self._room < 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return super().write(data) or 0
+        return self._write(descriptor, data)
 
 
 @pytest.mark.parametrize("room", [0, 100_000, 1_000_000])
@@ -371,8 +371,7 @@ def test_a_disk_that_fills_up_leaves_nothing_and_the_next_try_works(
     converted("adapter", "out", *kind)
     whole = contents(here / "out")
     with monkeypatch.context() as patch:
-        patch.setattr(FullDisk, "room", room)
-        patch.setattr(os, "fdopen", FullDisk)
+        patch.setattr(os, "write", FullDisk(room).write)
         said = refused("adapter", "out", *kind, "--overwrite", code=1)
     assert "the disk is full: out could not be written, and nothing of it was kept" in said
     converted("adapter", "out", *kind, "--overwrite")

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
-import io
+import errno
 import json
 import math
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,15 +13,21 @@ from llamafarm.decision import Decision
 from llamafarm.errors import OutputError, RunError
 from llamafarm.monitoring.events import (
     RECORDED_EVENTS,
+    BestLostEvent,
     CheckpointEvent,
     EarlyStopEvent,
     Event,
+    FindingEvent,
     MessageEvent,
     NonFiniteEvent,
+    OutOfMemoryEvent,
     PlanEvent,
     ResumeEvent,
+    SaveFailedEvent,
+    SavingEvent,
 )
-from llamafarm.monitoring.metrics_file import MetricsFile, cut_after, read_events
+from llamafarm.monitoring.metrics_file import MetricsFile, cut_after, event_line, read_events
+from tests.disk_faults import watched
 
 from .events_of_a_run import (
     end_event,
@@ -39,6 +47,10 @@ ONE_OF_EACH: list[Event] = [
     EarlyStopEvent(step=2, best_step=1, evaluations_without_improvement=3),
     MessageEvent(level="warning", text="größer → kleiner"),
     ResumeEvent(step=2, path="checkpoints/checkpoint-2", note=""),
+    SaveFailedEvent(step=2, text="No space left on device", kept_step=1),
+    BestLostEvent(step=2, lost_step=2, kept_step=1, text="it was not saved"),
+    OutOfMemoryEvent(step=2, during="step", tokens=4096, action="halved"),
+    FindingEvent(step=2, rule="spike", text="5 times the median", rows=("a.jsonl:3",)),
     end_event(),
 ]
 
@@ -164,6 +176,24 @@ def test_cutting_a_missing_file_makes_none(tmp_path: Path) -> None:
     assert not (tmp_path / "none.jsonl").exists()
 
 
+def test_what_a_resumed_run_did_again_at_the_step_of_its_checkpoint_is_cut(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    saved = CheckpointEvent(step=4, path="c", reason="interrupted", bytes=9, seconds=0.1)
+    before = [step_event(4), saved]
+    again = [ResumeEvent(step=4, path="c", note=""), eval_event(4, 2.0), step_event(5)]
+    write(path, [*before, *again])
+    assert cut_after(path, 4) == 3
+    assert read_events(path) == before
+
+
+def test_without_its_checkpoint_event_everything_of_the_step_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    older = CheckpointEvent(step=2, path="c", reason="schedule", bytes=9, seconds=0.1)
+    write(path, [older, step_event(4), eval_event(4, 2.0), step_event(5)])
+    cut_after(path, 4)
+    assert read_events(path) == [older, step_event(4), eval_event(4, 2.0)]
+
+
 def test_a_cut_that_fails_leaves_the_file_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,13 +215,107 @@ def test_a_file_that_cannot_be_opened_is_an_error_that_names_it(tmp_path: Path) 
         MetricsFile(tmp_path / "gone" / "metrics.jsonl")
 
 
-def test_a_full_disk_ends_the_run_with_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
-    class FullDisk(io.BytesIO):
-        def flush(self) -> None:
-            raise OSError(28, "No space left on device")
+def test_lines_that_a_full_disk_refuses_wait_and_are_an_error_only_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = MetricsFile(tmp_path / "metrics.jsonl")
 
-    monkeypatch.setattr(Path, "open", lambda path, mode: FullDisk())
+    def full(descriptor: int, data: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    sink.handle(step_event(1))
+    assert sink.trouble.endswith("metrics.jsonl cannot be written: No space left on device")
     with pytest.raises(RunError) as caught:
-        MetricsFile(Path("metrics.jsonl")).handle(step_event(1))
+        sink.close()
     assert "metrics.jsonl cannot be written: No space left on device" in caught.value.render()
     assert "--resume" in caught.value.render()
+
+
+def test_a_line_is_one_write_and_all_lines_are_durable_before_and_after_a_checkpoint(
+    tmp_path: Path,
+) -> None:
+    calls: list[str] = []
+    sink = MetricsFile(tmp_path / "metrics.jsonl")
+    with watched(lambda name, _: calls.append(name)):
+        sink.handle(step_event(1))
+        sink.handle(step_event(2))
+        sink.handle(SavingEvent(step=2))
+        sink.handle(CheckpointEvent(step=2, path="c", reason="best", bytes=9, seconds=0.1))
+        sink.close()
+    assert calls == ["write", "write", "fsync", "write", "fsync", "fsync"]
+
+
+class Disk:
+    """Takes 10 bytes a call, and nothing any more when it is full."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+        self.room, self._write = room, os.write
+        monkeypatch.setattr(os, "write", self.write)
+
+    def write(self, descriptor: int, data: Any) -> int:
+        if not self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        count = min(10, self.room, len(data))
+        self.room -= count
+        return self._write(descriptor, data[:count])
+
+
+def test_a_line_that_the_disk_takes_in_parts_is_written_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Disk(monkeypatch, room=10**6)
+    write(tmp_path / "metrics.jsonl", ONE_OF_EACH)
+    assert read_events(tmp_path / "metrics.jsonl") == ONE_OF_EACH
+
+
+@pytest.mark.parametrize("cut_fails", [False, True])
+def test_a_disk_that_is_full_for_a_while_leaves_no_torn_line_in_front_of_another(
+    tmp_path: Path, cut_fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "metrics.jsonl"
+    sink = MetricsFile(path)
+    disk = Disk(monkeypatch, room=len(event_line(step_event(1))) + 25)
+    sink.handle(step_event(1))
+    with monkeypatch.context() as patch:
+        if cut_fails:
+            patch.setattr(os, "ftruncate", lambda *_: os.close(-1))
+        sink.handle(step_event(2))
+    assert "No space left on device" in sink.trouble
+    assert read_events(path) == [step_event(1)]
+    assert path.read_bytes().endswith(b"\n") != cut_fails
+    disk.room = 10**6
+    sink.handle(step_event(3))
+    assert sink.trouble == ""
+    sink.close()
+    assert read_events(path) == [step_event(1), step_event(2), step_event(3)]
+
+
+def test_a_link_is_never_written_through(tmp_path: Path) -> None:
+    outside, path = tmp_path / "outside", tmp_path / "metrics.jsonl"
+    outside.write_text("precious")
+    path.symlink_to(outside)
+    with pytest.raises(RunError, match=r"metrics\.jsonl cannot be written"):
+        MetricsFile(path)
+    assert outside.read_text() == "precious"
+    cut_after(path, -1)
+    assert outside.read_text() == "precious"
+
+
+def test_a_disk_that_cannot_be_read_or_synced_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "metrics.jsonl"
+    sink = MetricsFile(path)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(RunError, match=r"metrics\.jsonl cannot be written: Input/output error"):
+        sink.close()
+    sink.close()
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    for read in (read_events, lambda path: cut_after(path, 1)):
+        with pytest.raises(RunError, match=r"metrics\.jsonl cannot be read: Input/output error"):
+            read(path)

@@ -131,6 +131,15 @@ class EvalEvent(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SavingEvent(Event):
+    """A checkpoint is about to be written: what happened so far has to be on disk before it."""
+
+    kind: ClassVar[str] = "saving"
+    recorded: ClassVar[bool] = False
+    step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointEvent(Event):
     """A checkpoint is complete on disk. reason: schedule, best, interrupted, last."""
 
@@ -153,9 +162,35 @@ class ResumeEvent(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SaveFailedEvent(Event):
+    """A checkpoint could not be written, and the run goes on. text: why; kept_step: the newest
+    checkpoint that is there (0: none).
+    """
+
+    kind: ClassVar[str] = "save_failed"
+    step: int
+    text: str
+    kept_step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BestLostEvent(Event):
+    """The weights of the best step are not there (not saved, or damaged since). kept_step: the best
+    one that is (0: none).
+    """
+
+    kind: ClassVar[str] = "best_lost"
+    step: int
+    lost_step: int
+    kept_step: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NonFiniteEvent(Event):
-    """A non-finite loss or gradient was kept away from the weights. rows: `file:line` of the rows
-    in that step.
+    """A non-finite number was kept away from the weights. what: `loss`, `gradient`, or
+    `evaluation loss`; rows: `file:line` of the rows at fault, or of all rows of the step where no
+    single one is.
     """
 
     kind: ClassVar[str] = "nonfinite"
@@ -163,6 +198,31 @@ class NonFiniteEvent(Event):
     what: str
     action: str
     rows: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutOfMemoryEvent(Event):
+    """Memory ran out and something was made smaller. during: `step`, `evaluation` or `save`;
+    tokens: of the micro-batch that did not fit (0: does not apply); action: what was done, in
+    words.
+    """
+
+    kind: ClassVar[str] = "oom"
+    step: int
+    during: str
+    tokens: int
+    action: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindingEvent(Event):
+    """Something worth a look. rule: its short name; text: with numbers; rows: `file:line`."""
+
+    kind: ClassVar[str] = "finding"
+    step: int
+    rule: str
+    text: str
+    rows: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,7 +289,11 @@ RECORDED_EVENTS: Mapping[str, type[Event]] = {
         EvalEvent,
         CheckpointEvent,
         ResumeEvent,
+        SaveFailedEvent,
+        BestLostEvent,
         NonFiniteEvent,
+        OutOfMemoryEvent,
+        FindingEvent,
         EarlyStopEvent,
         MessageEvent,
         EndEvent,

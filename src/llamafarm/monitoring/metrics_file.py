@@ -1,8 +1,9 @@
 """`metrics.jsonl`: one event a line, appended while the run goes on.
 
-Every line is flushed when it is written, so a kill loses at most the line in flight. A torn last
-line (one without its newline) is therefore no fault: the reader leaves it out, and the next writer
-removes it. A line that cannot be read anywhere else is a fault.
+Every line is one write, so a kill loses at most the line in flight. A torn last line (one without
+its newline) is therefore no fault: the reader leaves it out, and the next writer removes it. A line
+that cannot be read anywhere else is a fault. What a checkpoint has behind it is made durable before
+it is. Lines that the disk refuses wait in memory for the next one: none is missing in between.
 
 JSON has no NaN and no Infinity: a non-finite number is written as null and read back as NaN. When a
 loss or a gradient was non-finite, a `nonfinite` event tells it.
@@ -10,48 +11,77 @@ loss or a gradient was non-finite, a `nonfinite` event tells it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from llamafarm.errors import OutputError, Problem, RunError
-from llamafarm.files import write_bytes_atomic
-from llamafarm.monitoring.events import RECORDED_EVENTS, Event
+from llamafarm.files import fsync_directory, write_all, write_bytes_atomic
+from llamafarm.monitoring.events import RECORDED_EVENTS, CheckpointEvent, Event, SavingEvent
 from llamafarm.monitoring.jsonable import to_jsonable
 
 
 class MetricsFile:
-    """Sink that appends events to a file. Events that are not `recorded` are left out."""
+    """Sink that appends events to a file. Events that are not `recorded` are left out.
+
+    trouble: why lines are waiting; empty when all are written.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open the file for appending and drop a torn last line. Raises RunError where it cannot be
         written.
         """
         self._path = path
+        self._waiting: list[bytes] = []
+        self.trouble = ""
         try:
-            self._stream = _open_for_appending(path)
+            self._descriptor, self._length = _open_for_appending(path)
         except OSError as error:
             raise _cannot_write(path, error) from error
 
     def handle(self, event: Event) -> None:
-        """Append one line. Raises RunError when the disk refuses it."""
-        if not event.recorded:
+        """Append one line, after those that wait. No part of a line is ever in front of another."""
+        durable = isinstance(event, SavingEvent | CheckpointEvent)
+        if event.recorded:
+            self._waiting.append(event_line(event))
+        elif not durable:
             return
         try:
-            self._stream.write(event_line(event))
-            self._stream.flush()
+            self._write_waiting()
+            if durable:
+                os.fsync(self._descriptor)
+            self.trouble = ""
         except OSError as error:
-            raise _cannot_write(self._path, error) from error
+            with contextlib.suppress(OSError):
+                self._cut_torn_line()
+            self.trouble = f"{self._path} cannot be written: {error.strerror or error}"
 
     def close(self) -> None:
-        """Make everything durable."""
-        if self._stream.closed:
+        """Make everything durable. Raises RunError when the disk refuses it."""
+        if self._descriptor < 0:
             return
-        with self._stream:
-            os.fsync(self._stream.fileno())
+        try:
+            self._write_waiting()
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise _cannot_write(self._path, error) from error
+        finally:
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
+
+    def _write_waiting(self) -> None:
+        while self._waiting:
+            self._cut_torn_line()
+            write_all(self._descriptor, self._waiting[0])
+            self._length += len(self._waiting.pop(0))
+
+    def _cut_torn_line(self) -> None:
+        if os.fstat(self._descriptor).st_size > self._length:
+            os.ftruncate(self._descriptor, self._length)
 
 
 def event_line(event: Event) -> bytes:
@@ -63,7 +93,7 @@ def event_line(event: Event) -> bytes:
 def read_events(path: Path) -> list[Event]:
     """All events of the file, in order; none when there is no file.
 
-    Raises OutputError that names every line which is not an event.
+    Raises OutputError that names every line which is not an event, RunError when the disk refuses.
     """
     events: list[Event] = []
     problems: list[Problem] = []
@@ -82,17 +112,19 @@ def read_events(path: Path) -> list[Event]:
 
 
 def cut_after(path: Path, step: int) -> int:
-    """Drop what was recorded after a step, because a resumed run will do it again; how many lines
-    went.
+    """Drop what was recorded after the checkpoint of a step, because a resumed run will do it
+    again; how many lines went.
 
-    A line without a step belongs to the last step before it. Step -1 empties the file. The file is
-    replaced whole or not at all; a torn last line goes too. Raises RunError when the disk refuses.
+    That is what follows its `checkpoint` event; where a kill came before that was written, what
+    follows the step. A line without a step belongs to the last step before it. Step -1 empties the
+    file. The file is replaced whole or not at all; a torn last line goes too. Raises RunError when
+    the disk refuses.
     """
     lines = _complete_lines(path)
     kept: list[bytes] = []
     beyond = step < 0
-    for line in lines:
-        line_step = _step_of(line)
+    for line in lines[: _end_of_checkpoint(lines, step)]:
+        line_step, _ = _step_and_kind_of(line)
         beyond = beyond if line_step is None else line_step > step
         if not beyond:
             kept.append(line)
@@ -105,24 +137,41 @@ def cut_after(path: Path, step: int) -> int:
 
 
 def _complete_lines(path: Path) -> list[bytes]:
-    """The lines that end with a newline."""
+    """The lines that end with a newline. Raises RunError when the disk refuses to read them."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise RunError(
+            f"{path} cannot be read: {error.strerror or error}",
+            hint="see that the disk is whole, or start again with --overwrite",
+        ) from error
     return content.split(b"\n")[:-1]
 
 
-def _step_of(line: bytes) -> int | None:
-    """The step of a line. A line that cannot be read has none: it is kept for the reader to
-    complain about.
+def _end_of_checkpoint(lines: Sequence[bytes], step: int) -> int:
+    """How many lines there are up to the last `checkpoint` event of a step; all, without one."""
+    for number in range(len(lines), 0, -1):
+        # Most lines need not be parsed to see that they are others.
+        line = lines[number - 1] if b'"checkpoint"' in lines[number - 1] else b""
+        if _step_and_kind_of(line) == (step, CheckpointEvent.kind):
+            return number
+    return len(lines)
+
+
+def _step_and_kind_of(line: bytes) -> tuple[int | None, object]:
+    """The step of a line, and what it tells. A line that cannot be read has neither: it is kept for
+    the reader to complain about.
     """
     try:
         value = json.loads(line)
     except ValueError:
-        return None
-    step = value.get("step") if isinstance(value, dict) else None
-    return step if isinstance(step, int) else None
+        return None, None
+    if not isinstance(value, dict):
+        return None, None
+    step = value.get("step")
+    return (step if isinstance(step, int) else None), value.get("event")
 
 
 def _event_from_json(value: object) -> Event:
@@ -154,15 +203,19 @@ def _read_fields(kind: type[Event], given: Mapping[str, Any]) -> Iterator[tuple[
             yield name, value
 
 
-def _open_for_appending(path: Path) -> BinaryIO:
-    stream = path.open("a+b")
-    stream.seek(0)
-    content = stream.read()
-    torn = len(content) - (content.rfind(b"\n") + 1)
-    if torn:
-        stream.truncate(len(content) - torn)
-    stream.seek(0, os.SEEK_END)
-    return stream
+def _open_for_appending(path: Path) -> tuple[int, int]:
+    """The descriptor, and the length of the file without a torn last line, which is cut off."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        with open(descriptor, "rb", closefd=False) as stream:
+            length = stream.read().rfind(b"\n") + 1
+        os.ftruncate(descriptor, length)
+        fsync_directory(path.parent)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor, length
 
 
 def _cannot_write(path: Path, error: OSError) -> RunError:

@@ -1,4 +1,8 @@
-"""The run directory: its layout, its lock, and what may be in it when a run starts."""
+"""The run directory: its layout, its lock, and what may be in it when a run starts.
+
+The lock is the kernel's (flock), so a crash leaves nothing to clean up. The line in the file only
+tells others who holds it: the holder writes it when it has the lock, and clears it when it leaves.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +10,34 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from llamafarm.errors import OutputError
-from llamafarm.files import fsync_directory, remove_stale_stages, write_json_atomic
+from llamafarm.files import (
+    fsync_directory,
+    is_open_file,
+    make_directory,
+    remove_stale_stages,
+    write_json_atomic,
+)
 
 _LOCK = ".lock"
 _FILES = ("run.json", "strategy.yaml", "metrics.jsonl", "summary.json", "report.html", "README.md")
 _DIRECTORIES = ("checkpoints", "final_model", "logs", "plots", "ollama", "gguf")
+
+_HOLDER = re.compile(r"process ([0-9]{1,9}) on (.*)\n")
+# How long a holder may take to write its line, and a check to let go of the lock.
+_PATIENCE_SECONDS = 2.0
+_PAUSE_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,30 +94,22 @@ class RunDirectory:
 def open_run_directory(root: Path, *, resume: bool, overwrite: bool) -> Iterator[RunDirectory]:
     """Lock the directory for one run, and make sure that nothing of an earlier run is lost unasked.
 
-    Raises OutputError when another run holds it, when it is not empty (without resume or
-    overwrite),
-    or when it cannot be written.
+    What a killed run left half-done is undone. Raises OutputError when another run holds it, when
+    it is not empty (without resume or overwrite), when something in it is a link, or when it cannot
+    be written.
     """
-    directory = RunDirectory(root)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-    except OSError as error:
-        raise OutputError(
-            f"the output directory {root} cannot be written: {error.strerror}",
-            hint="choose another one with --output DIR",
-        ) from error
-    with os.fdopen(descriptor, "r+") as lock:
-        _take_lock(lock.fileno(), root)
-        os.ftruncate(lock.fileno(), 0)
-        os.pwrite(lock.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-        if not (resume or overwrite):
-            refuse_non_empty(root)
-        for part in (root, root / "checkpoints"):
-            remove_stale_stages(part)
-        if overwrite and not resume:
-            _remove_run(directory)
-        yield directory
+    with _reporting(root):
+        make_directory(root)
+    with _held(root):
+        with _reporting(root):
+            if not (resume or overwrite):
+                refuse_non_empty(root)
+            remove_stale_stages(root)
+            if overwrite and not resume:
+                _remove_run(root)
+            _refuse_links(root)
+            remove_stale_stages(root / "checkpoints")
+        yield RunDirectory(root)
 
 
 def check_output_directory(root: Path, *, resume: bool, overwrite: bool) -> None:
@@ -111,12 +122,13 @@ def check_output_directory(root: Path, *, resume: bool, overwrite: bool) -> None
         raise OutputError(
             f"the output directory {root} is a file", hint="choose another one with --output DIR"
         )
-    lock = root / _LOCK
-    if lock.is_file():
-        with lock.open("rb") as stream:
-            _take_lock(stream.fileno(), root)
-    if not (resume or overwrite):
-        refuse_non_empty(root)
+    with _reporting(root):
+        if os.path.lexists(root / _LOCK):
+            os.close(_locked(root, os.O_RDONLY, fcntl.LOCK_SH))
+        if not (resume or overwrite):
+            refuse_non_empty(root)
+        if resume:
+            _refuse_links(root)
 
 
 def refuse_non_empty(root: Path) -> None:
@@ -134,31 +146,122 @@ def refuse_non_empty(root: Path) -> None:
         )
 
 
-def _take_lock(descriptor: int, root: Path) -> None:
-    """The kernel drops the lock when its holder dies, so a crash leaves nothing to clean up."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        holder = (
-            os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip() or "another process"
-        )
+def _refuse_links(root: Path) -> None:
+    """What a run writes stays inside its directory, which itself may be reached by a link."""
+    for name in (*_FILES, *_DIRECTORIES):
+        _refuse_link(root / name)
+
+
+def _refuse_link(path: Path) -> None:
+    if path.is_symlink():
         raise OutputError(
-            f"the output directory {root} is in use by {holder}",
-            hint="wait for that run, or choose another directory with --output DIR",
+            f"{path} is a link to {path.readlink()}: a run writes nowhere but into its own "
+            "directory",
+            hint="remove the link, or choose another directory with --output DIR (which may itself "
+            "be a link)",
+        )
+
+
+@contextlib.contextmanager
+def _reporting(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"the output directory {root} cannot be written: {error.strerror or error}",
+            hint="choose another one with --output DIR",
         ) from error
 
 
-def _remove_run(directory: RunDirectory) -> None:
-    """Only the names that a run writes: files that a person put beside them stay."""
-    for name in _FILES:
-        (directory.root / name).unlink(missing_ok=True)
+@contextlib.contextmanager
+def _held(root: Path) -> Iterator[None]:
+    """Hold the lock, with this process as its holder."""
+    with _reporting(root):
+        descriptor = _locked(root, os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX)
+    try:
+        with _reporting(root):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+        os.close(descriptor)
+
+
+def _locked(root: Path, flags: int, kind: int) -> int:
+    """The descriptor of the lock file, locked. Raises OutputError that names the holder when
+    another process has it.
+
+    Whoever only checks holds it for a moment and writes no line, so a lock without a living holder
+    is tried again for a while.
+    """
+    give_up_at = time.monotonic() + _PATIENCE_SECONDS
+    path = root / _LOCK
+    while True:
+        _refuse_link(path)
+        descriptor = os.open(path, flags | os.O_NOFOLLOW, 0o666)
+        try:
+            locked = _try_lock(descriptor, kind, root)
+            if locked and is_open_file(descriptor, path):
+                return descriptor
+            # A lock that was got on a file that is gone tells nothing about the one in its place.
+            holder = "" if locked else _holder(descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        if holder or time.monotonic() > give_up_at:
+            raise OutputError(
+                f"the output directory {root} is in use by {holder or 'another process'}",
+                hint="wait for that run, or choose another directory with --output DIR",
+            )
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _try_lock(descriptor: int, kind: int, root: Path) -> bool:
+    """Whether this process has the lock now. Raises OutputError where there are no locks."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise OutputError(
+            f"the file system of {root} has no locks ({error.strerror or error}), so nothing would "
+            "keep a second run out of it",
+            hint="choose a directory on a local disk with --output DIR",
+        ) from error
+    return True
+
+
+def _holder(descriptor: int) -> str:
+    """Who holds the lock; empty where the line is not written yet, or is of a process that died."""
+    line = os.pread(descriptor, 400, 0).decode("utf-8", "replace")
+    match = _HOLDER.fullmatch(line)
+    if match is None:
+        return ""
+    gone = match[2] == socket.gethostname() and not psutil.pid_exists(int(match[1]))
+    return "" if gone else line.strip()
+
+
+def _remove_run(root: Path) -> None:
+    """Only the names that a run writes: files that a person put beside them stay.
+
+    Checkpoints go first, so that a removal cut short leaves nothing that --resume would go on from
+    without its metrics.
+    """
     for name in _DIRECTORIES:
-        path = directory.root / name
+        path = root / name
         if path.is_symlink():
             path.unlink()
         elif path.is_dir():
-            shutil.rmtree(path)
-    fsync_directory(directory.root)
+            stage = root / f".tmp-{name}-{os.getpid()}"
+            path.rename(stage)
+            fsync_directory(root)
+            shutil.rmtree(stage)
+    for name in _FILES:
+        (root / name).unlink(missing_ok=True)
+    fsync_directory(root)
 
 
 def write_run(directory: RunDirectory, values: dict[str, Any]) -> None:
