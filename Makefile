@@ -6,7 +6,7 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 RUN := .venv/bin/python
 INSTALLED := .venv/.installed
 
-.PHONY: setup demo test check bench docs format
+.PHONY: setup demo test campaign audit check bench docs format
 setup: $(INSTALLED)
 
 .uv/bin/uv:
@@ -25,6 +25,14 @@ demo: $(INSTALLED)
 # Two tests at a time: most wait for processes of their own. Tests of one file share what they make.
 test: $(INSTALLED)
 	$(RUN) -m pytest --numprocesses 2 --dist loadfile
+
+# The long form: hours. The short one is part of the tests.
+campaign: $(INSTALLED)
+	$(RUN) -m tests.faults.campaign --long
+
+# Without the tool or its service nothing is known: it says so and goes on. The floors are a test.
+audit: $(INSTALLED)
+	$(RUN) .ci/audit.py
 
 check: $(INSTALLED)
 	$(RUN) -m ruff check .

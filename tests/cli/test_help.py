@@ -18,7 +18,7 @@ FLAGS = {
     "train": (
         "--strategy --strategy-file --train-dataset --eval-dataset --dataset --base-model --output "
         "--epochs --batch-size --learning-rate --eval-percent --allow-leakage --set --resume "
-        "--resume-anyway --overwrite --skip-bad-rows --export --json"
+        "--resume-anyway --overwrite --skip-bad-rows --max-restarts --export --json"
     ),
     "setup": "--strategy --verify-only --allow-leakage --json",
     "prepare": (

@@ -172,6 +172,21 @@ def test_a_defect_exits_with_70_and_names_the_log_with_the_traceback(
     assert "transformers " in text
 
 
+def test_a_defect_is_told_and_logged_without_secrets(
+    llamafarm: Run,
+    fake_api: Callable[..., object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef")
+    fake_api("schema", ValueError("hf_0123456789abcdef0123 and 0123456789abcdef"))
+    done = llamafarm("schema")
+    (log,) = (tmp_path / "state" / "logs").iterdir()
+    for text in (done.err, log.read_text()):
+        assert "ValueError: hf_*** and ***" in text
+        assert "0123456789abcdef" not in text
+
+
 def test_a_defect_that_cannot_be_logged_is_shown_whole(
     llamafarm: Run, fake_api: Callable[..., object], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -138,3 +138,50 @@ def test_a_configuration_with_a_wrong_value_is_named(small_model_dir: Path) -> N
 
 def test_the_keys_that_lead_to_code_are_all_forbidden() -> None:
     assert {"auto_map", "trust_remote_code", "_attn_implementation_internal"} <= FORBIDDEN_KEYS
+
+
+def test_a_configuration_that_is_nested_without_end_is_refused(small_model_dir: Path) -> None:
+    deep: Any = {}
+    for _ in range(400):
+        deep = {"a": deep}
+    change_config(small_model_dir, deep=deep)
+    with pytest.raises(ModelError, match="nested deeper than 100 levels"):
+        load_config(small_model_dir)
+
+
+@pytest.mark.parametrize("found", [{"quant_method": "gptq"}, ["gptq"], "gptq"])
+def test_weights_that_are_quantised_further_down_are_refused(
+    small_model_dir: Path, found: object
+) -> None:
+    change_config(small_model_dir, text_config={"quantization_config": found})
+    with pytest.raises(ModelError, match="already quantised"):
+        load_config(small_model_dir)
+
+
+@pytest.mark.parametrize("name", ["chat_template.jinja", "generation_config.json"])
+def test_a_file_that_is_a_link_to_somewhere_else_is_refused(
+    small_model_dir: Path, tmp_path: Path, name: str
+) -> None:
+    secret = tmp_path / "secret.json"
+    secret.write_text("{}")
+    (small_model_dir / name).unlink(missing_ok=True)
+    (small_model_dir / name).symlink_to(secret)
+    with pytest.raises(ModelError, match=f"{name} is a link to .*secret.json, outside"):
+        load_config(small_model_dir)
+
+
+def test_links_inside_a_model_and_in_the_cache_of_the_hub_are_followed(
+    small_model_dir: Path, tmp_path: Path
+) -> None:
+    template = small_model_dir / "chat_template.jinja"
+    template.rename(small_model_dir / "other.jinja")
+    template.symlink_to("other.jinja")
+    assert load_config(small_model_dir).hidden_size == 32
+    snapshot = tmp_path / "models--org--m" / "snapshots" / "abc"
+    blobs = snapshot.parents[1] / "blobs"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for number, file in enumerate(small_model_dir.iterdir()):
+        (blobs / str(number)).write_bytes(file.read_bytes())
+        (snapshot / file.name).symlink_to(Path("../../blobs") / str(number))
+    assert load_config(snapshot).hidden_size == 32

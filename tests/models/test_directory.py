@@ -82,3 +82,15 @@ def test_a_run_directory_points_at_its_final_model(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as fault:
         check_model_directory(tmp_path)
     assert str(tmp_path / "final_model") in fault.value.hint
+
+
+@pytest.mark.parametrize("shard", ["../w.safetensors", "/etc/passwd", "..", "", 5, ["x"], "a/b"])
+def test_an_index_that_names_files_elsewhere_is_refused(
+    small_model_dir: Path, shard: object
+) -> None:
+    (small_model_dir / "model.safetensors").rename(small_model_dir.parent / "w.safetensors")
+    index = small_model_dir / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"model.norm.weight": shard}}))
+    with pytest.raises(ModelError) as refused:
+        check_model_directory(small_model_dir)
+    assert "which is no file beside it" in refused.value.render()

@@ -335,3 +335,50 @@ def test_quantisation_without_bitsandbytes_says_how_to_get_it(
     with pytest.raises(HardwareError, match="need bitsandbytes") as fault:
         load_base_model(_source(small_model_dir), dtype="float32", device="cpu", quantization=plan)
     assert "llamafarm[qlora]" in fault.value.hint
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"megatron_config": {"a": 1}, "megatron_core": "evil"},
+        {"auto_mapping": {"base_model_class": "C", "parent_library": "evil"}},
+        {"runtime_config": {"a": "evil"}},
+    ],
+    ids=["core", "mapping", "runtime"],
+)
+def test_code_that_an_adapter_names_is_not_imported(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    change_adapter(run_dir / "final_model", **changes)
+    model, _ = load_finished_model(run_dir)
+    kept = model.peft_config["default"].to_dict()
+    assert not [name for name, value in changes.items() if kept.get(name) == value]
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_base_of_an_adapter_is_not_downloaded(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import socket
+
+    def seen(*_: object, **__: object) -> None:
+        raise AssertionError("the network was opened")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(socket, "getaddrinfo", seen)
+    change_adapter(run_dir / "final_model", base_model_name_or_path="somebody/base")
+    with pytest.raises(ModelError, match="nothing is downloaded now") as refused:
+        load_finished_model(run_dir)
+    assert "hf download somebody/base" in refused.value.render()
+
+
+def test_no_kernels_are_fetched_while_a_model_is_loaded(
+    small_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers.integrations import hub_kernels
+
+    monkeypatch.setattr(hub_kernels, "_kernels_enabled", True)
+    load_base_model(_source(small_model_dir), dtype="float32", device="cpu")
+    assert not hub_kernels._kernels_enabled

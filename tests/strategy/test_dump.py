@@ -124,3 +124,24 @@ def test_what_is_written_is_yaml_for_other_readers(tmp_path: Path) -> None:
     config = document["clinic"]["components"]["fine_tuner"]["config"]
     assert config["training_args"]["learning_rate"] == 5e-5
     assert config["training_args"]["mixed_precision"] == "no"
+
+
+def test_a_secret_of_the_environment_is_written_as_a_reference(tmp_path: Path) -> None:
+    environ = {"HUB_TOKEN": "hf_0123456789abcdef0123", "PLACE": "somewhere"}
+    text = "s: {components: {fine_tuner: {config: {base_model: '${PLACE}/${HUB_TOKEN}'}}}}"
+    strategy = load_strategy(write(tmp_path, text), "s", environ=environ)
+    assert strategy.base_model.id == "somewhere/hf_0123456789abcdef0123"
+    written = to_yaml(strategy, environ=environ)
+    assert "huggingface_id: somewhere/${HUB_TOKEN}" in written
+    path = write(tmp_path, written, "again.yaml")
+    assert same(strategy, load_strategy(path, "s", environ=environ))
+
+
+def test_null_inside_what_is_passed_on_stays(tmp_path: Path) -> None:
+    text = (
+        "s: {components: {fine_tuner: {type: llamafactory, config: "
+        "{native: {eval_dataset: {a: null, b: [null]}}}}}}"
+    )
+    strategy = load_strategy(write(tmp_path, text), "s", environ={})
+    assert strategy.native["eval_dataset"] == {"a": None, "b": [None]}
+    assert same(strategy, reload(tmp_path, strategy))

@@ -122,3 +122,10 @@ def test_extends_takes_one_id(tmp_path: Path) -> None:
 def test_the_fine_tuner_may_be_inherited(tmp_path: Path) -> None:
     text = "base: {components: {fine_tuner: {}}}\nchild: {extends: base, metrics: accuracy}\n"
     assert load(tmp_path, text, name="child").metrics == ("accuracy",)
+
+
+def test_a_chain_without_end_is_refused(tmp_path: Path) -> None:
+    links = [f"s{n}: {{extends: s{n + 1}, components: {{fine_tuner: {{}}}}}}\n" for n in range(20)]
+    text = "".join(links) + "s20: {components: {fine_tuner: {}}}\n"
+    assert "extends more than 15 others" in refuse(tmp_path, text, name="s0").render()
+    assert load(tmp_path, text, name="s10").id == "s10"

@@ -188,3 +188,9 @@ def test_a_default_strategy_holds_only_its_flags() -> None:
     assert (strategy.id, strategy.file) == ("default", None)
     assert set(strategy.origins) == {"dataset.path", "method.r"}
     assert default_strategy("default").training_args == type(strategy.training_args)()
+
+
+def test_a_secret_in_a_flag_is_not_repeated() -> None:
+    override = parse_set("dataset.path=hf_0123456789abcdef0123")
+    assert override.value == "hf_0123456789abcdef0123"
+    assert override.text == "--set dataset.path=hf_***"

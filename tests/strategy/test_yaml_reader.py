@@ -11,6 +11,7 @@ from llamafarm.strategy.yaml_reader import (
     MAX_ALIASES,
     MAX_BYTES,
     MAX_DEPTH,
+    MAX_NODES,
     parse_yaml,
     read_yaml,
 )
@@ -163,3 +164,79 @@ def test_a_file_that_cannot_be_read_is_an_error_of_the_user(tmp_path: Path, name
         read_yaml(tmp_path / name)
     assert refused.value.exit_code == 2
     assert str(tmp_path) in refused.value.render()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-\n" * 300_000,
+        "".join(f"k{n}: 1\n" for n in range(60_000)),
+        "a: [" + "[]," * 250_000 + "]",
+        "a: [" + "{}," * 250_000 + "]",
+        "?\n" * 300_000,
+    ],
+    ids=["lines", "keys", "lists", "mappings", "empty_keys"],
+)
+def test_the_number_of_values_is_limited_while_they_are_read(text: str) -> None:
+    assert f"more than {MAX_NODES:,} values" in refusal(text)
+
+
+def test_a_merge_bomb_is_refused() -> None:
+    lines = ["a0: &a0 {x: 1}"]
+    lines += [f"a{n}: &a{n}\n  <<: [*a{n - 1}, *a{n - 1}]\n  k{n}: 1" for n in range(1, 30)]
+    assert "with aliases expanded" in refusal("\n".join(lines))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "? " + "x" * 900_000 + "\n: 1\n",
+        "a: !" + "x" * 900_000 + " b\n",
+        "a: *" + "x" * 900_000 + "\n",
+        "a: &" + "x" * 900_000 + " [*" + "x" * 90_000 + "]\n",
+    ],
+    ids=["key", "tag", "alias", "anchor"],
+)
+def test_a_long_name_is_refused_in_a_short_message(text: str) -> None:
+    assert len(refusal(text)) < 500
+
+
+@pytest.mark.parametrize("escape", [r"\ud800", r"\UFFFFFFFF", r"\q", r"\xZZ"])
+@pytest.mark.parametrize("loader", ["libyaml", "python"])
+def test_an_escape_that_stands_for_no_character_is_named(
+    monkeypatch: pytest.MonkeyPatch, loader: str, escape: str
+) -> None:
+    if loader == "python":
+        monkeypatch.delattr(yaml, "CSafeLoader", raising=False)
+    shown = refusal(f'a: 1\nb: "{escape}"\n')
+    assert "f.yaml:2  " in shown
+    assert "stands before what is no escape of YAML" in shown
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "1" * 10_000,
+        "1e" + "9" * 5_000,
+        ".inf",
+        ".nan",
+        "1:30:00",
+        "2024-01-01",
+        "0b1",
+        "1_000",
+        "5.",
+    ],
+)
+def test_what_other_yaml_takes_for_a_number_never_becomes_one_unseen(value: str) -> None:
+    found = plain(f"a: {value}")
+    assert isinstance(found, dict)
+    assert found["a"] == value or isinstance(found["a"], float)
+
+
+def test_a_surrogate_and_a_null_byte_are_named_with_their_line(tmp_path: Path) -> None:
+    for content in (b"a: 1\nb: \xed\xa0\x80\n", b"a: 1\nb: \0\n"):
+        path = tmp_path / "bytes.yaml"
+        path.write_bytes(content)
+        with pytest.raises(StrategyError) as refused:
+            read_yaml(path)
+        assert f"{path}:2  " in refused.value.render()

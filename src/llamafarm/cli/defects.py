@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from llamafarm.files import write_bytes
+from llamafarm.redact import redact
 
 _PACKAGES = ("llamafarm", "torch", "transformers", "peft", "accelerate", "datasets", "typer")
 
@@ -25,9 +26,11 @@ def state_directory(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def log_defect(error: BaseException, argv: Sequence[str]) -> Path | None:
-    """Write the traceback with the versions of everything; None where nothing can be written."""
+    """Write the traceback with the versions of everything, and without secrets; None where nothing
+    can be written.
+    """
     now = datetime.now(UTC)
-    content = _report(error, argv, now).encode("utf-8", "backslashreplace")
+    content = redact(_report(error, argv, now)).encode("utf-8", "backslashreplace")
     name = f"defect-{now:%Y%m%d-%H%M%S}-{os.getpid()}.log"
     for directory in (state_directory() / "logs", Path(tempfile.gettempdir())):
         try:
@@ -42,9 +45,10 @@ def log_defect(error: BaseException, argv: Sequence[str]) -> Path | None:
 def defect_message(error: BaseException, log: Path | None) -> str:
     """The text on stderr."""
     what = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+    what = redact(what)
     if log is None:
-        return f"error: a defect of llamafarm: {what}\n" + "".join(
-            traceback.format_exception(error)
+        return f"error: a defect of llamafarm: {what}\n" + redact(
+            "".join(traceback.format_exception(error))
         )
     return (
         f"error: a defect of llamafarm: {what}\n"

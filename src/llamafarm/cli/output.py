@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 from llamafarm.monitoring.console import make_encodable, make_printable, write_marked, write_text
 from llamafarm.monitoring.jsonable import to_jsonable
+from llamafarm.redact import redact
 
 
 class OutputClosed(Exception):  # noqa: N818  # the reader has enough: nobody's error
@@ -51,7 +53,7 @@ def flush_result() -> None:
 def say(text: str, *, wrap: bool = False) -> None:
     """What a person may want to know, on stderr; a reader who has gone away is not an error."""
     with contextlib.suppress(OSError):
-        write_text(sys.stderr, text, wrap=wrap)
+        write_text(sys.stderr, redact(text), wrap=wrap)
 
 
 def never_write_again() -> None:
@@ -64,5 +66,8 @@ def never_write_again() -> None:
 def _reader_may_leave() -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:
-        raise OutputClosed from None
+    except OSError as error:
+        # A pipe that was closed, or a terminal that is gone.
+        if error.errno in (errno.EPIPE, errno.EIO):
+            raise OutputClosed from None
+        raise

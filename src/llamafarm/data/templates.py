@@ -18,6 +18,7 @@ from llamafarm.errors import DataError, Problem
 # Templates that write today's date (Llama 3.1 and later) would give other tokens every day. Their
 # own fallback, where the date function is missing, is this day.
 TRAINING_DATE = datetime.datetime(2024, 7, 26)
+_OTHER_TEMPLATE = "compare it with the chat_template.jinja of the model's instruct version"
 _PROBE_SYSTEM = "Zq7 probe system"
 _PROBE_TOOL = {
     "type": "function",
@@ -94,6 +95,8 @@ class ChatTemplate:
         spelling = self._checked_spelling(messages, tools)
         try:
             return self._render(self.turns(messages), add_generation_prompt, tools, spelling)
+        except _limit_fault() as fault:
+            raise _without_end(fault) from fault
         except _render_faults() as fault:
             raise DataError(
                 f"the chat template fails: {fault}",
@@ -163,7 +166,8 @@ class ChatTemplate:
         template = self._compiled
         environment = template.environment
         context = environment.context_class(environment, variables, template.name, template.blocks)
-        return "".join(template.root_render_func(context))
+        text: str = context.text(template.root_render_func(context))
+        return text
 
     def _probe(
         self,
@@ -171,9 +175,13 @@ class ChatTemplate:
         tools: Sequence[Mapping[str, object]] = (),
         spelling: CallSpelling = SPELLINGS[0],
     ) -> str:
-        """What the template writes; nothing where it refuses."""
+        """What the template writes; nothing where it refuses. Raises DataError where it would not
+        end: every probe would take as long.
+        """
         try:
             return self._render(messages, False, tools, spelling)
+        except _limit_fault() as fault:
+            raise _without_end(fault) from fault
         except _render_faults():
             return ""
 
@@ -240,20 +248,44 @@ class ChatTemplate:
 
 
 def _compile(text: str) -> Any:
-    """Compile with transformers' own environment (sandboxed, immutable): training then renders as
-    serving does.
+    """Compile with transformers' own environment (sandboxed, immutable), in bounds: training then
+    renders as serving does.
     """
     import jinja2
     from transformers.utils.chat_template_utils import _compile_jinja_template
 
+    from llamafarm.data.template_sandbox import MAX_TEMPLATE_CHARACTERS, BoundedEnvironment
+
+    if len(text) > MAX_TEMPLATE_CHARACTERS:
+        raise DataError(
+            f"the chat template has {len(text):,} characters, more than "
+            f"{MAX_TEMPLATE_CHARACTERS:,}",
+            hint=_OTHER_TEMPLATE,
+        )
     try:
-        return _compile_jinja_template(text)
+        return BoundedEnvironment(_compile_jinja_template("").environment).from_string(text)
     except jinja2.TemplateSyntaxError as fault:
         raise DataError(
             "the chat template is not valid Jinja",
             [Problem(str(fault.message), where=f"chat_template:{fault.lineno}")],
-            hint="compare it with the chat_template.jinja of the model's instruct version",
+            hint=_OTHER_TEMPLATE,
         ) from fault
+    except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError) as fault:
+        # What jinja2 and Python's compiler say of nesting and numbers that are too large for them.
+        raise DataError(
+            f"the chat template cannot be compiled: {fault or type(fault).__name__}",
+            hint=_OTHER_TEMPLATE,
+        ) from fault
+
+
+def _limit_fault() -> type[Exception]:
+    from llamafarm.data.template_sandbox import TemplateLimitError
+
+    return TemplateLimitError
+
+
+def _without_end(fault: Exception) -> DataError:
+    return DataError(f"the chat template goes beyond its bounds: {fault}", hint=_OTHER_TEMPLATE)
 
 
 def _render_faults() -> tuple[type[Exception], ...]:

@@ -75,7 +75,10 @@ def _base_of(
             f"{source} does not say which base it was trained from",
             hint="leave out --compare-base, or evaluate the base model by its own name",
         )
-    base = resolve_model(BaseModelSpec(id=record.base_name), working_directory=Path.cwd())
+    # The name stands in the artifact: nobody asked to download it.
+    base = resolve_model(
+        BaseModelSpec(id=record.base_name), working_directory=Path.cwd(), allow_download=False
+    )
     if base.fingerprint != record.base_fingerprint:
         raise ModelError(
             f"{record.base_name} holds other weights than {source} was trained from",

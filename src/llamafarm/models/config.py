@@ -12,8 +12,8 @@ from typing import Any
 from llamafarm.errors import ModelError
 from llamafarm.models.faults import model_faults
 
-# Keys that make transformers import a repository's Python, download a compiled kernel, or read
-# another file.
+# Keys that make transformers or PEFT import Python that a repository names, download a compiled
+# kernel or other weights, or read another file.
 FORBIDDEN_KEYS = frozenset(
     {
         "_attn_implementation",
@@ -22,17 +22,26 @@ FORBIDDEN_KEYS = frozenset(
         "_experts_implementation",
         "_experts_implementation_internal",
         "attn_implementation",
+        "allow_all_kernels",
         "auto_map",
+        "auto_mapping",
         "custom_generate",
         "custom_pipelines",
         "experts_implementation",
         "fast_tokenizer_files",
+        "gguf_file",
+        "kernel_config",
+        "megatron_config",
+        "megatron_core",
         "merges_file",
         "name_or_path",
         "_name_or_path",
+        "runtime_config",
         "tokenizer_file",
         "transformers_weights",
         "trust_remote_code",
+        "use_kernels",
+        "use_pretrained_backbone",
         "vocab_file",
     }
 )
@@ -41,9 +50,19 @@ _WEIGHT_SUFFIXES = frozenset(
 )
 
 
+# The largest that is known, a tokenizer's, has a tenth of it.
+MAX_JSON_BYTES = 300_000_000
+MAX_JSON_DEPTH = 100
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object of a model directory. Raises ModelError when it is something else."""
     try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise ModelError(
+                f"{path} is larger than any file of its kind ({MAX_JSON_BYTES:,} bytes)",
+                hint="download the model again",
+            )
         value = json.loads(path.read_text("utf-8"))
     except (ValueError, RecursionError) as fault:
         raise ModelError(
@@ -56,21 +75,54 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def without_forbidden_keys(value: Any) -> Any:
-    """A copy without FORBIDDEN_KEYS, at any depth."""
+def without_forbidden_keys(value: Any, depth: int = 0) -> Any:
+    """A copy without FORBIDDEN_KEYS, at any depth. Raises ModelError beyond MAX_JSON_DEPTH."""
+    if depth > MAX_JSON_DEPTH:
+        raise ModelError(
+            f"a configuration of the model is nested deeper than {MAX_JSON_DEPTH} levels",
+            hint="download the model again",
+        )
     if isinstance(value, dict):
-        return {k: without_forbidden_keys(v) for k, v in value.items() if k not in FORBIDDEN_KEYS}
+        return {
+            key: without_forbidden_keys(item, depth + 1)
+            for key, item in value.items()
+            if key not in FORBIDDEN_KEYS
+        }
     if isinstance(value, list):
-        return [without_forbidden_keys(item) for item in value]
+        return [without_forbidden_keys(item, depth + 1) for item in value]
     return value
+
+
+def refuse_links_outside(directory: Path) -> None:
+    """Raises ModelError for a small file of a model that is a link to somewhere else.
+
+    What stands in a tokenizer, a template or a configuration is written into what is trained, so
+    that a link would carry any file of this machine along. The Hub's cache, whose files are links,
+    has them beside the directory.
+    """
+    real = directory.resolve()
+    homes = [real]
+    if real.parent.name == "snapshots":
+        homes.append(real.parent.parent / "blobs")
+    for file in sorted(directory.iterdir()):
+        if file.suffix in _WEIGHT_SUFFIXES or not (file.is_symlink() and file.is_file()):
+            continue
+        target = file.resolve()
+        if not any(target.is_relative_to(home) for home in homes):
+            raise ModelError(
+                f"{file} is a link to {target}, outside of the model",
+                hint="copy the file itself there, if it belongs to the model",
+            )
 
 
 @contextlib.contextmanager
 def sanitised_copy(directory: Path) -> Iterator[Path]:
     """A temporary directory with the small files: configurations rewritten, the rest linked.
 
-    It holds no weights and no code, and it is gone after the block.
+    It holds no weights and no code, and it is gone after the block. Raises ModelError for a file
+    that is a link to somewhere else.
     """
+    refuse_links_outside(directory)
     with tempfile.TemporaryDirectory(prefix="llamafarm-model-") as name:
         copy = Path(name)
         for file in sorted(directory.iterdir()):
@@ -113,15 +165,26 @@ def load_config(directory: Path) -> Any:
 
 
 def _refuse_quantised(raw: dict[str, Any], directory: Path) -> None:
-    quantised = raw.get("quantization_config")
-    if isinstance(quantised, dict):
-        method = quantised.get("quant_method", "unknown")
+    """At any depth: transformers looks into the configuration of the language model, too."""
+    for quantised in _values_of("quantization_config", without_forbidden_keys(raw)):
+        method = quantised.get("quant_method") if isinstance(quantised, dict) else None
+        method = method or "unknown"
         raise ModelError(
             f"{directory} holds weights that are already quantised ({method})",
             hint=(
                 "take the model's original weights; method type qlora quantises them while loading"
             ),
         )
+
+
+def _values_of(key: str, value: Any) -> Iterator[Any]:
+    """What stands under a key, at any depth; null is nothing."""
+    if isinstance(value, dict):
+        if value.get(key) is not None:
+            yield value[key]
+        value = list(value.values())
+    for item in value if isinstance(value, list) else ():
+        yield from _values_of(key, item)
 
 
 def _unsupported(raw: dict[str, Any], model_type: str, directory: Path) -> ModelError:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from llamafarm.errors import ModelError, Problem
-from llamafarm.models.config import read_json
+from llamafarm.models.config import read_json, refuse_links_outside
 from llamafarm.models.fingerprint import weight_files
 
 ADAPTER_CONFIG = "adapter_config.json"
 # Any one of these sets of files makes a tokenizer.
 _TOKENIZERS = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"))
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
+_INDEX = "model.safetensors.index.json"
 
 
 def is_complete(directory: Path) -> bool:
@@ -24,9 +25,10 @@ def is_complete(directory: Path) -> bool:
 
 
 def check_model_directory(directory: Path) -> None:
-    """Raises ModelError with all that is missing, or with what the directory is instead of a base
-    model.
+    """Raises ModelError with all that is missing, with what the directory is instead of a base
+    model, or with a file of it that lies elsewhere.
     """
+    refuse_links_outside(directory)
     if (directory / ADAPTER_CONFIG).is_file():
         raise _adapter_given(directory)
     problems = [*_configuration(directory), *_weights(directory), *_tokenizer(directory)]
@@ -53,6 +55,8 @@ def _tokenizer(directory: Path) -> list[Problem]:
 
 def _weights(directory: Path) -> list[Problem]:
     try:
+        if not (directory / "model.safetensors").is_file():
+            _check_index(directory / _INDEX)
         if weight_files(directory):
             return []
     except ModelError as fault:
@@ -68,6 +72,17 @@ def _weights(directory: Path) -> list[Problem]:
             )
         ]
     return [Problem("the weights are missing (model.safetensors)")]
+
+
+def _check_index(index: Path) -> None:
+    """Raises ModelError for an index that names anything but files beside it."""
+    names = read_json(index).get("weight_map") if index.is_file() else None
+    for name in names.values() if isinstance(names, dict) else ():
+        if not isinstance(name, str) or Path(name).name != name or name in ("", ".."):
+            raise ModelError(
+                f"its index names {name!r}, which is no file beside it ({index.name})",
+                hint="download the model again",
+            )
 
 
 def pickled_weights(name: str, files: list[str]) -> Problem:

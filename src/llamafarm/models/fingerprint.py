@@ -26,7 +26,9 @@ def weight_files(directory: Path) -> tuple[Path, ...]:
         return ()
     try:
         names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+        if wrong := [name for name in names if Path(name).name != name]:
+            raise ValueError(f"it names {wrong[0]!r}, which is no file beside it")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
         raise ModelError(
             f"{index} is not a safetensors index ({fault})", hint="download the model again"
         ) from fault

@@ -19,7 +19,7 @@ from llamafarm.models.directory import (
 
 # In the root of the repository only: sub-directories hold copies in other formats.
 _WANTED = ("model*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt")
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 _TIMEOUT_SECONDS = 10.0
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llamafarm.errors import ModelError
-from llamafarm.models.config import read_json
+from llamafarm.models.config import read_json, refuse_links_outside, sanitised_copy
 from llamafarm.models.directory import ADAPTER_CONFIG, check_model_directory
 from llamafarm.models.faults import model_faults
 from llamafarm.models.quantised_base import requantise_linear_layers
@@ -105,8 +105,10 @@ def _model_directory_of(path: Path) -> Path:
 def base_of_adapter(directory: Path) -> ModelSource:
     """The base that an adapter was trained on, checked against the fingerprint beside the adapter.
 
-    Raises ModelError when it cannot be had, or when its weights are others.
+    Nothing is downloaded: the adapter names the base, not the user. Raises ModelError when it is
+    not on this machine, or when its weights are others.
     """
+    refuse_links_outside(directory)
     adapter = read_json(directory / ADAPTER_CONFIG)
     name = adapter.get("base_model_name_or_path")
     if not name:
@@ -116,7 +118,10 @@ def base_of_adapter(directory: Path) -> ModelSource:
     spec = BaseModelSpec(id=str(name), revision=adapter.get("revision") or None)
     # A relative path starts beside the file that names it, as in a strategy file.
     source = resolve_model(
-        spec, working_directory=Path.cwd(), strategy_file=directory.absolute() / ADAPTER_CONFIG
+        spec,
+        working_directory=Path.cwd(),
+        strategy_file=directory.absolute() / ADAPTER_CONFIG,
+        allow_download=False,
     )
     expected = read_model_record(directory).base_fingerprint
     # An adapter of another tool carries no fingerprint: then the name has to be enough, and a
@@ -141,15 +146,17 @@ def _step(checkpoint: Path) -> int:
 
 
 def _with_adapter(base: Any, directory: Path, device: str) -> PreTrainedModel:
-    from peft import PeftModel
+    from peft import PeftConfig, PeftModel
 
     if not (directory / _ADAPTER_WEIGHTS).is_file():
         raise ModelError(
             f"{directory} has no {_ADAPTER_WEIGHTS}",
             hint="adapters are read from safetensors only; save this one again with a current PEFT",
         )
-    with model_faults(f"the adapter in {directory} does not fit its base model"):
-        model = PeftModel.from_pretrained(base, directory, torch_device=device)
+    summary = f"the adapter in {directory} does not fit its base model"
+    with sanitised_copy(directory) as copy, model_faults(summary):
+        config = PeftConfig.from_pretrained(copy)
+        model = PeftModel.from_pretrained(base, directory, config=config, torch_device=device)
     if model.active_peft_config.is_prompt_learning:
         raise ModelError(
             f"{directory} holds learned prompts ({model.active_peft_config.peft_type.value}), "

@@ -55,6 +55,11 @@ class PackedRow:
         """Number of scored predictions."""
         return int(self.labels.numel())
 
+    @property
+    def num_computed(self) -> int:
+        """Tokens that go through the model: T."""
+        return int(self.input_ids.numel())
+
     def to(self, device: torch.device | str) -> PackedRow:
         """The same row on another device."""
         return PackedRow(

@@ -35,6 +35,7 @@ def load_weights(
     from transformers import AutoModelForCausalLM
 
     config = load_config(directory)
+    _keep_to_installed_kernels()
     options: dict[str, Any] = {
         "attn_implementation": supported_attention(config, attn_implementation)
     }
@@ -65,6 +66,16 @@ def load_weights(
     if quantization is not None:
         _keep_one_format(model)
     return model.eval()
+
+
+def _keep_to_installed_kernels() -> None:
+    """Where the package `kernels` is installed, transformers downloads compiled code from the Hub
+    for some architectures, unasked.
+    """
+    from transformers.integrations import hub_kernels
+
+    if hasattr(hub_kernels, "_kernels_enabled"):
+        hub_kernels._kernels_enabled = False
 
 
 def supported_attention(config: Any, attn_implementation: str) -> str:

@@ -13,6 +13,8 @@ from llamafarm.strategy.nodes import Entry, MappingNode, Node, ScalarNode, Seque
 from llamafarm.strategy.values import did_you_mean, nearest
 
 VERSIONS = ("2.0", "2.0.0", "2")
+# Strategies of one `extends`, the first included.
+MAX_CHAIN = 16
 _STRATEGIES = "strategies"
 _VERSION = "version"
 TOP_KEYS = frozenset({_VERSION, _STRATEGIES, "components", *FILE_SIBLINGS})
@@ -247,6 +249,9 @@ def extends_chain(layout: Layout, found: Found) -> tuple[tuple[Found, ...], Prob
         if base in ids:
             circle = " -> ".join([*ids, base])
             return tuple(chain), Problem(f"a circle: {circle}", where, path, "end it somewhere")
+        if len(chain) == MAX_CHAIN:
+            message = f"a strategy that extends more than {MAX_CHAIN - 1} others"
+            return tuple(chain), Problem(message, where, path, "write what they share once")
         if base not in layout.found:
             others = [name for name in layout.found if name not in ids]
             close = nearest(base, others)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
+from llamafarm.redact import secret_variables
 from llamafarm.strategy.containers import TOP_KEYS
 from llamafarm.strategy.expand import escape
 from llamafarm.strategy.fields import find_spec
@@ -17,15 +19,26 @@ from llamafarm.strategy.nodes import resolve_plain
 VERSION = "2.0"
 _IN_CONFIG = ("base_model", "method", "hardware", "training_args", "native")
 _IN_PLACE = frozenset({"id", "title", "description", "backend", "file", "origins", "notices"})
+# Passed on as it is: null means something there, below the first key.
+_AS_WRITTEN = frozenset({"native", "distributed"})
 _LINE_WIDTH = 100
 
 
-def to_yaml(strategy: Strategy) -> str:
+def to_yaml(strategy: Strategy, *, environ: Mapping[str, str] = os.environ) -> str:
     """A strategy file that loads as an equal strategy (apart from origins, notices and file).
 
-    Only keys that were set are written: by a file, by a flag, or by with_values.
+    Only keys that were set are written: by a file, by a flag, or by with_values. The value of a
+    secret variable of the environment is written as a reference to it.
     """
-    values = _plain(strategy.model_dump(exclude_unset=True, exclude={"file", "origins", "notices"}))
+    set_values = strategy.model_dump(exclude_unset=True, exclude={"file", "origins", "notices"})
+    secrets = secret_variables(environ)
+    values = _plain(set_values, secrets)
+    for name in _AS_WRITTEN & set_values.keys():
+        values[name] = {
+            key: _plain(value, secrets, keep_null=True)
+            for key, value in set_values[name].items()
+            if value is not None
+        }
     config = {name: values[name] for name in _IN_CONFIG if values.get(name)}
     model_id = config.get("base_model", {}).pop("id", None)
     if model_id is not None:
@@ -66,13 +79,23 @@ def _contained(strategy_id: str, block: dict[str, Any]) -> dict[str, Any]:
     return {"strategies": named} if strategy_id in TOP_KEYS else named
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, secrets: Mapping[str, str], *, keep_null: bool = False) -> Any:
     """Without what is null, which means left out; tuples as lists; texts safe from expansion."""
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items() if item is not None}
+        return {
+            key: _plain(item, secrets, keep_null=keep_null)
+            for key, item in value.items()
+            if keep_null or item is not None
+        }
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return escape(value) if isinstance(value, str) else value
+        return [_plain(item, secrets, keep_null=keep_null) for item in value]
+    return _without_secrets(escape(value), secrets) if isinstance(value, str) else value
+
+
+def _without_secrets(text: str, secrets: Mapping[str, str]) -> str:
+    for name, secret in secrets.items():
+        text = text.replace(escape(secret), f"${{{name}}}")
+    return text
 
 
 class _Dumper(yaml.SafeDumper):

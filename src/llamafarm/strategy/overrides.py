@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from llamafarm.errors import Problem, StrategyError
+from llamafarm.redact import redact
 from llamafarm.strategy.assignment import FLAG_LAYER
 from llamafarm.strategy.collect import Collected, Collector, Spot
 from llamafarm.strategy.keys import CONFIG, Key, keys
@@ -34,7 +35,7 @@ def parse_set(setting: str) -> Override:
 
     Raises StrategyError when there is no `=`, no path, or the value is not YAML.
     """
-    text = f"--set {setting}"
+    text = redact(f"--set {setting}")
     path, equals, value = setting.partition("=")
     if not equals or not path.strip():
         raise _refused(text, "expected path=value", "for example --set training_args.max_steps=20")

@@ -26,12 +26,21 @@ from llamafarm.strategy.nodes import (
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 32
 MAX_ALIASES = 100
-MAX_NODES = 100_000
+MAX_NODES = 20_000
+MAX_KEY_CHARACTERS = 1_000
+_SHOWN_CHARACTERS = 60
 _MERGE_KEY = "<<"
 _Opening = yaml.ScalarEvent | yaml.SequenceStartEvent | yaml.MappingStartEvent
 # What YAML forbids everywhere; libyaml and PyYAML word it differently, so it is found before them.
 _FORBIDDEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]"
+)
+# Escapes can make them too.
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_BEYOND = re.compile(r"\\U(?!00(?:0|10))[0-9A-Fa-f]{8}")
+_NO_ESCAPE = (
+    "a `\\` stands before what is no escape of YAML",
+    "write `\\\\`, or put the text in single quotes",
 )
 
 
@@ -68,6 +77,11 @@ def parse_yaml(text: str, name: str) -> Node | None:
         return _TreeBuilder(name).document(yaml.parse(text, Loader=loader))
     except yaml.MarkedYAMLError as error:
         raise _syntax_error(error, text, name) from error
+    except (ValueError, OverflowError) as error:
+        # PyYAML's own parser, of an escape beyond the last character there is.
+        before = _BEYOND.search(text)
+        line = text.count("\n", 0, before.start()) + 1 if before else 1
+        raise _refuse(name, line, *_NO_ESCAPE) from error
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -104,6 +118,7 @@ class _TreeBuilder:
     name: str
     anchors: dict[str, _Built | None] = field(default_factory=dict)
     aliases: int = 0
+    built: int = 0
 
     def document(self, events: Iterable[yaml.Event]) -> Node | None:
         """The one document of the stream."""
@@ -127,9 +142,11 @@ class _TreeBuilder:
         if not isinstance(event, _Opening):
             raise self.refuse(event, "a value is missing here")
         if event.tag is not None and event.tag != "!":
-            raise self.refuse(
-                event, f"the tag {event.tag} is not accepted", "tags have no use here: leave it out"
-            )
+            message = f"the tag {_short(event.tag)} is not accepted"
+            raise self.refuse(event, message, "tags have no use here: leave it out")
+        self.built += 1
+        if self.built > MAX_NODES:
+            raise self.refuse(event, f"more than {MAX_NODES:,} values")
         if event.anchor is not None:
             self.anchors[event.anchor] = None
         built = self.untagged(event, stream, depth)
@@ -142,6 +159,8 @@ class _TreeBuilder:
     def untagged(self, event: _Opening, stream: Iterator[yaml.Event], depth: int) -> _Built:
         line = _line(event)
         if isinstance(event, yaml.ScalarEvent):
+            if _SURROGATE.search(event.value):
+                raise self.refuse(event, *_NO_ESCAPE)
             return _Built(ScalarNode(event.value, line, quoted=bool(event.style)))
         if isinstance(event, yaml.SequenceStartEvent):
             items = list(self.children(stream, depth, yaml.SequenceEndEvent))
@@ -165,10 +184,10 @@ class _TreeBuilder:
             raise self.refuse(event, f"more than {MAX_ALIASES} aliases")
         name = event.anchor or ""
         if name not in self.anchors:
-            raise self.refuse(event, f"no anchor &{name} stands before this alias")
+            raise self.refuse(event, f"no anchor &{_short(name)} stands before this alias")
         built = self.anchors[name]
         if built is None:
-            raise self.refuse(event, f"the alias *{name} stands inside its own anchor")
+            raise self.refuse(event, f"the alias *{_short(name)} stands inside its own anchor")
         if depth + built.height - 1 > MAX_DEPTH:
             raise self.refuse(event, f"nested deeper than {MAX_DEPTH} levels")
         return built
@@ -181,6 +200,9 @@ class _TreeBuilder:
         for key, value in pairs:
             if not isinstance(key, ScalarNode):
                 raise _refuse(self.name, key.line or line, "a key must be a single word or text")
+            if len(key.text) > MAX_KEY_CHARACTERS:
+                message = f"a key of more than {MAX_KEY_CHARACTERS:,} characters"
+                raise _refuse(self.name, key.line, message)
             if key.text == _MERGE_KEY and not key.quoted:
                 merged += self.merged_entries(value, key.line)
             elif key.text in entries:
@@ -207,6 +229,10 @@ class _TreeBuilder:
 
 def _line(event: yaml.Event) -> int:
     return event.start_mark.line + 1 if event.start_mark else 1
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _SHOWN_CHARACTERS else name[: _SHOWN_CHARACTERS - 1] + "…"
 
 
 def _together(node: Node, children: list[_Built]) -> _Built:
@@ -242,6 +268,8 @@ def _explain(error: yaml.MarkedYAMLError, source: str, column: int, opened: int)
             f"the mapping opened with `{{` in line {opened} is not closed",
             "a comma or `}` belongs here",
         )
+    if "escape" in problem or "hex" in problem:
+        return _NO_ESCAPE
     if "quoted scalar" in context:
         return (
             f"the text whose quote opens in line {opened} is not closed",
