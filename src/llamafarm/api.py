@@ -44,6 +44,7 @@ from llamafarm.readiness import (
     plan_run,
     problems_of,
 )
+from llamafarm.redact import redact
 
 if TYPE_CHECKING:
     from llamafarm.data.datasplit import SplitResult
@@ -137,7 +138,7 @@ def train(request: TrainRequest, sinks: Sequence[Sink] = ()) -> TrainResult:
         resume=resume,
         resume_anyway=request.resume_anyway,
         overwrite=request.overwrite,
-        command=shlex.join(sys.argv),
+        command=redact(shlex.join(sys.argv)),
     )
     check_output_directory(output_dir(strategy), resume=resume, overwrite=request.overwrite)
     planned = plan_run(

@@ -3,14 +3,18 @@ from __future__ import annotations
 import pytest
 
 from llamafarm.monitoring.events import (
+    BestLostEvent,
     CheckpointEvent,
     EarlyStopEvent,
     Event,
+    FindingEvent,
     MessageEvent,
     NonFiniteEvent,
+    OutOfMemoryEvent,
     ResumeEvent,
+    SaveFailedEvent,
 )
-from llamafarm.monitoring.lines import event_line
+from llamafarm.monitoring.lines import event_line, trouble_text
 from llamafarm.monitoring.run_state import RunState
 
 from .events_of_a_run import (
@@ -79,6 +83,65 @@ def test_a_resumed_run_may_not_know_its_base() -> None:
             ),
         ),
         (
+            NonFiniteEvent(step=3, what="gradient", action="stop", rows=("a:1",)),
+            "warning: step 3: the gradient is not finite; the run ends (rows a:1)",
+        ),
+        (
+            NonFiniteEvent(step=4, what="evaluation loss", action="skip", rows=("e:7",)),
+            (
+                "warning: step 4: the evaluation loss is not finite; it cannot be the best "
+                "(rows e:7)"
+            ),
+        ),
+        (
+            NonFiniteEvent(step=4, what="evaluation loss", action="stop", rows=()),
+            "warning: step 4: the evaluation loss is not finite; the run ends",
+        ),
+        (
+            SaveFailedEvent(step=5, text="checkpoint-5: disk full", kept_step=4),
+            (
+                "warning: checkpoint-5: disk full. The run goes on and tries again; the newest "
+                "checkpoint that is there: checkpoint-4"
+            ),
+        ),
+        (
+            SaveFailedEvent(step=5, text="disk full", kept_step=0),
+            (
+                "warning: disk full. The run goes on and tries again; the newest checkpoint that "
+                "is there: none"
+            ),
+        ),
+        (
+            BestLostEvent(step=12, lost_step=12, kept_step=8, text="not written"),
+            "warning: step 12, the best so far, is lost (not written); the best is now step 8",
+        ),
+        (
+            BestLostEvent(step=9, lost_step=4, kept_step=0, text="damaged"),
+            (
+                "warning: step 4, the best so far, is lost (damaged); the best is now the next "
+                "one evaluated"
+            ),
+        ),
+        (
+            OutOfMemoryEvent(step=7, during="step", tokens=4096, action="smaller parts"),
+            "warning: out of memory in step 7 (4,096 tokens at once): smaller parts",
+        ),
+        (
+            OutOfMemoryEvent(step=8, during="evaluation", tokens=0, action="2 rows at a time"),
+            "warning: out of memory in the evaluation after step 8: 2 rows at a time",
+        ),
+        (
+            OutOfMemoryEvent(step=8, during="save", tokens=0, action="written again"),
+            "warning: out of memory in the save after step 8: written again",
+        ),
+        (
+            FindingEvent(
+                step=41, rule="spike", text="step 41 stands out", rows=("a:9", "a:2", "a:3", "a:4")
+            ),
+            "warning: step 41 stands out (rows a:9, a:2, a:3 and 1 more)",
+        ),
+        (FindingEvent(step=1, rule="r", text="odd"), "warning: odd"),
+        (
             EarlyStopEvent(step=9, best_step=6, evaluations_without_improvement=3),
             "stopping at step 9: nothing better than step 6 in 3 evaluations",
         ),
@@ -96,3 +159,8 @@ def test_a_resumed_run_may_not_know_its_base() -> None:
 )
 def test_what_a_person_should_know_is_one_line(event: Event, line: str | None) -> None:
     assert last_line(event) == line
+
+
+def test_only_trouble_has_a_text_of_its_own() -> None:
+    for event in (start_event(), step_event(1), end_event(), MessageEvent(level="info", text="x")):
+        assert trouble_text(event) is None

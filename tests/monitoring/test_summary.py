@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from llamafarm.errors import OutputError
+from llamafarm.monitoring.events import BestLostEvent, FindingEvent, OutOfMemoryEvent
 from llamafarm.monitoring.summary import RunSummary, render_summary, summarise, verdict_line
 
 from .events_of_a_run import (
@@ -99,6 +100,48 @@ def test_a_summary_that_lacks_fields_is_refused() -> None:
     del value["eval_loss"], value["steps"]
     with pytest.raises(OutputError, match="lacks steps, eval_loss"):
         RunSummary.from_json({**value, "of_a_later_version": 1})
+
+
+def test_where_the_best_was_lost_the_numbers_are_those_of_the_kept_one() -> None:
+    lost = BestLostEvent(step=8, lost_step=8, kept_step=4, text="disk full")
+    *events, end = events_of_a_run()
+    summary = summarise([*events, lost, end])
+    assert (summary.best_step, summary.eval_loss, summary.best_metric) == (4, 2.0, 2.0)
+    assert summary.train_loss == pytest.approx((2.15 + 2.1 + 2.05 + 2.0) / 4)
+    assert summary.findings == (
+        "step 8, the best so far, is lost (disk full); the best is now step 4",
+    )
+
+
+def test_findings_are_what_went_wrong_in_order() -> None:
+    trouble = [
+        OutOfMemoryEvent(step=2, during="step", tokens=9, action="smaller parts"),
+        FindingEvent(step=3, rule="spike", text="step 3 stands out", rows=("a:1",)),
+    ]
+    assert summarise([start_event(), *trouble, step_event(3)]).findings == (
+        "out of memory in step 2 (9 tokens at once): smaller parts",
+        "step 3 stands out (rows a:1)",
+    )
+
+
+@pytest.mark.parametrize("count", [20, 21, 1020])
+def test_of_very_many_findings_the_first_are_kept_and_the_others_counted(count: int) -> None:
+    found = [FindingEvent(step=n, rule="spike", text=f"step {n}") for n in range(count)]
+    findings = summarise(found).findings
+    assert findings[:20] == tuple(f"step {n}" for n in range(20))
+    more = {
+        20: (),
+        21: ("and 1 more in metrics.jsonl",),
+        1020: ("and 1,000 more in metrics.jsonl",),
+    }
+    assert findings[20:] == more[count]
+
+
+def test_what_happened_on_the_way_is_told_at_the_end(tmp_path: Path) -> None:
+    found = [FindingEvent(step=n, rule="spike", text=f"step {n} stands out") for n in (3, 5)]
+    lines = render_summary(summarise([*events_of_a_run(), *found]), tmp_path).splitlines()
+    first = lines.index("  on the way       step 3 stands out")
+    assert lines[first + 1] == "                   step 5 stands out"
 
 
 def test_the_verdict_is_one_line() -> None:

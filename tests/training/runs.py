@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,14 @@ import numpy as np
 from llamafarm.data.report import DataReport, LengthSummary
 from llamafarm.data.request import DataRequest
 from llamafarm.data.tokenized import ListRows, PreparedData, TokenRows
+from llamafarm.hardware.facts import Hardware
 from llamafarm.models.fingerprint import weight_files, weights_fingerprint
 from llamafarm.models.shape_reader import read_shape
 from llamafarm.models.source import ModelSource
 from llamafarm.models.tokenizer import load_tokenizer
 from llamafarm.monitoring.events import EvalEvent, Event, StepEvent
+from llamafarm.monitoring.metrics_file import read_events
+from llamafarm.monitoring.summary import RunSummary
 from llamafarm.planning.plan import (
     AdapterPlan,
     BatchPlan,
@@ -34,33 +37,79 @@ from llamafarm.planning.plan import (
 from llamafarm.training.backends.pytorch.loop import train
 from llamafarm.training.checkpoint import newest_valid
 from llamafarm.training.job import Outcome, TrainingJob
+from llamafarm.training.run import RunInputs, RunOptions, run
 from llamafarm.training.run_directory import RunDirectory, open_run_directory
 from llamafarm.training.signals import StopRequest
+from tests.hardware.recorded import make_cpu
 
 NUM_ROWS = 37
+VOCABULARY = 512
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
 )
 
 
+def write_tiny_model(directory: Path, **config: Any) -> Path:
+    """A random Llama of two layers with 512 tokens and a word-level tokenizer, without pytest.
+
+    config: what LlamaConfig is to hold besides, e.g. attention_dropout.
+    """
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    words = ["<unk>", "<|im_start|>", "<|im_end|>", *(f"w{i}" for i in range(VOCABULARY - 3))]
+    backend = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, unk_token="<unk>", eos_token="<|im_end|>", pad_token="<|im_end|>"
+    )
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}"
+    tokenizer.save_pretrained(directory)
+    shape = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 128,
+        "tie_word_embeddings": True,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 2,
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        LlamaForCausalLM(LlamaConfig(**(shape | config))).save_pretrained(directory)
+    return directory
+
+
 def random_rows(
-    count: int, seed: int, *, shared_prefix: int = 6, vocabulary: int = 200
+    count: int,
+    seed: int,
+    *,
+    shared_prefix: int = 6,
+    vocabulary: int = 200,
+    longest: int = 40,
+    name: str = "rows.jsonl",
 ) -> ListRows:
-    """Rows of 12 to 40 tokens; the tokens after the first few are trained."""
+    """Rows of 12 to nearly `longest` tokens; the tokens after the first few are trained."""
     random = np.random.default_rng(seed)
     prefix = list(range(10, 10 + shared_prefix))
     rows = []
     for _ in range(count):
         # Some tokens are common and some are rare, so that there is something to learn.
-        words = 20 + random.geometric(0.15, int(random.integers(6, 34))) % (vocabulary - 20)
+        length = int(random.integers(6, longest - 6))
+        words = 20 + random.geometric(0.15, length) % (vocabulary - 20)
         ids = prefix + words.tolist()
         rows.append((ids, [t > shared_prefix + 2 for t in range(len(ids))]))
-    return ListRows(rows, name="rows.jsonl")
+    return ListRows(rows, name=name)
 
 
-def tiny_data() -> PreparedData:
-    train_rows, eval_rows = random_rows(NUM_ROWS, 1), random_rows(9, 2)
-    lengths = LengthSummary(NUM_ROWS, 1, 1, 1, 1, 1, 1)
+def tiny_data(num_rows: int = NUM_ROWS, *, eval_name: str = "rows.jsonl") -> PreparedData:
+    train_rows, eval_rows = random_rows(num_rows, 1), random_rows(9, 2, name=eval_name)
+    lengths = LengthSummary(num_rows, 1, 1, 1, 1, 1, 1)
     report = DataReport("text", (), lengths, None, "", "", (), (), (), (), "data")
     return PreparedData(train_rows, eval_rows, report)
 
@@ -81,8 +130,9 @@ LORA = AdapterPlan(
 
 def tiny_plan(model_dir: Path, output_dir: Path, **changes: Any) -> TrainingPlan:
     """12 steps of LoRA with dropout; `optimizer`, `batch`, `evaluation`, `saving` take dicts of
-    changes.
+    changes. num_rows: of the data it is for.
     """
+    num_rows = changes.pop("num_rows", NUM_ROWS)
     source = ModelSource(
         str(model_dir),
         str(model_dir),
@@ -92,7 +142,7 @@ def tiny_plan(model_dir: Path, output_dir: Path, **changes: Any) -> TrainingPlan
     )
     batch = BatchPlan(4, 2, 4, 5, 12, 2.4, True, 0)
     batch = replace(batch, **changes.pop("batch", {}))
-    batch = replace(batch, steps_per_epoch=-(-NUM_ROWS // batch.effective_batch_size))
+    batch = replace(batch, steps_per_epoch=-(-num_rows // batch.effective_batch_size))
     optimizer = OptimizerPlan(
         "adamw_torch", 5e-2, 0.01, 0.9, 0.999, 1e-8, 1.0, "cosine", {}, 2, 0.0, None
     )
@@ -157,6 +207,10 @@ def hash_of(directory: Path) -> str:
     return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()
 
 
+class Killed(BaseException):
+    """What a SIGKILL looks like inside one process: nothing of the program may catch it."""
+
+
 def train_plan(
     plan: TrainingPlan,
     *,
@@ -179,6 +233,60 @@ def train_plan(
         job = TrainingJob(plan, data or tiny_data(), tokenizer, directory, emit, stop, checkpoint)
         outcome = train(job)
     return Trained(directory, tuple(events), outcome)
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A finished run as `train` leaves it. events: of its last process, as they were sent."""
+
+    directory: RunDirectory
+    events: tuple[Event, ...]
+    summary: RunSummary
+
+    @property
+    def recorded(self) -> list[Event]:
+        """The events of all its processes, from metrics.jsonl."""
+        return read_events(self.directory.metrics_file)
+
+    @property
+    def weights_hash(self) -> str:
+        return hash_of(self.directory.final_model)
+
+
+@dataclass
+class _Watcher:
+    """A sink that keeps the events of one process and shows them to a test."""
+
+    on_event: Callable[[Event], None] | None
+    events: list[Event] = field(default_factory=list)
+
+    def handle(self, event: Event) -> None:
+        self.events.append(event)
+        if self.on_event is not None:
+            self.on_event(event)
+
+    def close(self) -> None:
+        pass
+
+
+def run_plan(
+    plan: TrainingPlan,
+    *,
+    data: PreparedData | None = None,
+    resume: bool = False,
+    on_event: Callable[[Event], None] | None = None,
+) -> Ran:
+    """All of `train` after planning, in this process: signals, metrics.jsonl, summary.json."""
+    watcher = _Watcher(on_event)
+    inputs = RunInputs(
+        plan,
+        data or tiny_data(),
+        load_tokenizer(plan.model.source.directory),
+        Hardware(make_cpu("test", 2, 16)),
+        "tiny: {}\n",
+    )
+    summary = run(inputs, RunOptions(resume=resume), [watcher])
+    return Ran(RunDirectory(plan.output_dir), tuple(watcher.events), summary)
 
 
 def stock_loss(model: Any, rows: TokenRows) -> float:

@@ -431,15 +431,15 @@ def test_stock_transformers_reproduces_the_eval_loss_of_a_full_run(
 def test_a_run_out_of_memory_says_what_to_reduce(
     tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from llamafarm.training.backends.pytorch import loop
+    from llamafarm.training.backends.pytorch import gradients
 
     def no_memory(*args: object, **kwargs: object) -> None:
         raise torch.OutOfMemoryError("out of memory: tried to allocate 9 GiB")
 
-    monkeypatch.setattr(loop, "label_logits", no_memory)
+    monkeypatch.setattr(gradients, "label_logits", no_memory)
     with pytest.raises(RunError, match="9 GiB") as failed:
         train_plan(tiny_plan(tiny_model_dir, tmp_path / "run"))
-    assert "per_device_train_batch_size" in failed.value.hint
+    assert "max_seq_length" in failed.value.hint
 
 
 def _weights(run: Trained) -> dict[str, torch.Tensor]:

@@ -123,7 +123,7 @@ def _root(
 def _run(command: Any, path: str, argv: Sequence[str]) -> None:
     """Parse, then do. path: what the command is called, e.g. `llamafarm train`."""
     try:
-        context = command.make_context(path, list(argv))
+        context = command.make_context(path, list(argv), obj=tuple(argv))
     except UsageError as error:
         raise house_error(error, path, command) from None
     except BrokenPipeError:  # of the help

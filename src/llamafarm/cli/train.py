@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,8 @@ from llamafarm.cli.options import (
     StrategyFile,
     allowed_leakage,
     overrides_of,
+    read_flag,
+    row_count,
 )
 from llamafarm.cli.output import result, result_json, say
 from llamafarm.cli.usage import did_you_mean, problems_error
@@ -44,6 +47,7 @@ _WIDEST_CURVES = 78
 
 
 def command(
+    context: typer.Context,
     strategy: Annotated[
         str | None, typer.Option("--strategy", metavar="NAME", help="Which strategy of the file.")
     ] = None,
@@ -123,6 +127,14 @@ def command(
         bool,
         typer.Option("--skip-bad-rows", help="Leave out rows that cannot be read; count them."),
     ] = False,
+    max_restarts: Annotated[
+        str | None,
+        typer.Option(
+            "--max-restarts",
+            metavar="N",
+            help="Start again from the last checkpoint when the process is killed or crashes.",
+        ),
+    ] = None,
     export: Annotated[
         str | None,
         typer.Option(
@@ -139,9 +151,11 @@ def command(
     first step, while it trains and at the end, and keeps the best step in DIR/final_model. The same
     checks without training: llamafarm setup.
     """
+    _check_combination(resume=resume, resume_anyway=resume_anyway, overwrite=overwrite)
+    if restarts := read_flag("--max-restarts", max_restarts or "0", row_count):
+        raise typer.Exit(_supervise(context.obj, restarts))
     from llamafarm import api
 
-    _check_combination(resume=resume, resume_anyway=resume_anyway, overwrite=overwrite)
     request = api.TrainRequest(
         strategy=strategy,
         strategy_file=strategy_file,
@@ -174,6 +188,13 @@ def command(
     else:
         say("")
         result(render_run(done))
+
+
+def _supervise(argv: Sequence[str], max_restarts: int) -> int:
+    from llamafarm.training.supervise import supervise, without_restarts
+
+    command = [sys.executable, "-m", "llamafarm", "train", *without_restarts(argv)]
+    return supervise(command, max_restarts=max_restarts, say=say)
 
 
 def _export_override(export: str | None) -> tuple[Override, ...]:

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
-from llamafarm.monitoring.events import EvalEvent, Event, StepEvent
+from llamafarm.monitoring.events import BestLostEvent, EvalEvent, Event, StepEvent
 
 Point = tuple[int, float]
 """(optimizer step, loss)"""
 
 
 class LossHistory:
-    """Grows with the events that are added. Non-finite losses are left out."""
+    """Grows with the events that are added. Non-finite losses are left out.
 
-    def __init__(self) -> None:
+    most_steps: beyond so many, the older half is kept in pairs, so that a display of any run has a
+    bounded size; None: all are kept.
+    """
+
+    def __init__(self, most_steps: int | None = None) -> None:
+        self._most_steps = most_steps
         self.steps: list[StepEvent] = []
         self.evaluations: list[EvalEvent] = []
+        self._lost_steps: set[int] = set()
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> LossHistory:
@@ -30,8 +37,21 @@ class LossHistory:
         """Keep what a step or an evaluation says; other events say nothing here."""
         if isinstance(event, StepEvent):
             self.steps.append(event)
+            if self._most_steps and len(self.steps) > self._most_steps:
+                self._pair_older_half()
         elif isinstance(event, EvalEvent):
             self.evaluations.append(event)
+            self._lost_steps.discard(event.step)
+        elif isinstance(event, BestLostEvent):
+            # What was better than the one that is kept is lost too.
+            lost = (e.step for e in self.evaluations if e.best and e.step > event.kept_step)
+            self._lost_steps.update(lost)
+
+    def _pair_older_half(self) -> None:
+        half = len(self.steps) // 2 // 2 * 2
+        older, recent = self.steps[:half], self.steps[half:]
+        pairs = zip(older[::2], older[1::2], strict=True)
+        self.steps = [_both(first, second) for first, second in pairs] + recent
 
     @property
     def train_points(self) -> list[Point]:
@@ -55,8 +75,9 @@ class LossHistory:
 
     @property
     def best(self) -> EvalEvent | None:
-        """The evaluation that was the best one when it was made, and still is."""
-        return next((e for e in reversed(self.evaluations) if e.best), None)
+        """The evaluation that was the best one when it was made, and whose weights are there."""
+        there = (e for e in reversed(self.evaluations) if e.step not in self._lost_steps)
+        return next((e for e in there if e.best), None)
 
     def train_loss_at(self, step: int) -> float | None:
         """Training loss per trained token over the steps since the evaluation before `step`, `step`
@@ -79,3 +100,10 @@ class LossHistory:
         """
         train_loss = self.train_loss_at(evaluation.step)
         return None if train_loss is None else evaluation.eval_loss - train_loss
+
+
+def _both(first: StepEvent, second: StepEvent) -> StepEvent:
+    """The later event, with the mean of both losses; the later loss where one is not finite."""
+    if not (math.isfinite(first.loss) and math.isfinite(second.loss)):
+        return second if math.isfinite(second.loss) else replace(second, loss=first.loss)
+    return replace(second, loss=(first.loss + second.loss) / 2)

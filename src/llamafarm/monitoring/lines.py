@@ -4,16 +4,20 @@ display.
 
 from __future__ import annotations
 
-from llamafarm.errors import count_of
+from llamafarm.errors import count_of, listed
 from llamafarm.monitoring.events import (
+    BestLostEvent,
     CheckpointEvent,
     EarlyStopEvent,
     EndEvent,
     EvalEvent,
     Event,
+    FindingEvent,
     MessageEvent,
     NonFiniteEvent,
+    OutOfMemoryEvent,
     ResumeEvent,
+    SaveFailedEvent,
     StartEvent,
     StepEvent,
 )
@@ -72,8 +76,14 @@ def event_line(event: Event, state: RunState) -> str | None:
             return f"saved {event.path}"
         case ResumeEvent():
             return _resume_line(event)
-        case NonFiniteEvent():
-            return _nonfinite_line(event)
+        case (
+            SaveFailedEvent()
+            | BestLostEvent()
+            | NonFiniteEvent()
+            | OutOfMemoryEvent()
+            | FindingEvent()
+        ):
+            return f"warning: {trouble_text(event)}"
         case EarlyStopEvent():
             return (
                 f"stopping at step {event.step}: nothing better than step {event.best_step} in "
@@ -99,9 +109,40 @@ def _resume_line(event: ResumeEvent) -> str:
     return f"{text} ({event.path})" if event.path else text
 
 
-def _nonfinite_line(event: NonFiniteEvent) -> str:
-    named = ", ".join(event.rows[:_ROWS_NAMED])
-    more = len(event.rows) - _ROWS_NAMED
-    rows = f" (rows {named}{f' and {more} more' if more > 0 else ''})" if event.rows else ""
-    then = {"skip": "the step is left out", "stop": "the run ends"}.get(event.action, event.action)
-    return f"warning: step {event.step}: the {event.what} is not finite; {then}{rows}"
+def trouble_text(event: Event) -> str | None:
+    """What went wrong and what became of it, in one sentence; None for an event of another kind."""
+    match event:
+        case SaveFailedEvent():
+            kept = f"checkpoint-{event.kept_step}" if event.kept_step else "none"
+            return (
+                f"{event.text}. The run goes on and tries again; the newest checkpoint that is "
+                f"there: {kept}"
+            )
+        case BestLostEvent():
+            now = f"step {event.kept_step}" if event.kept_step else "the next one evaluated"
+            return (
+                f"step {event.lost_step}, the best so far, is lost ({event.text}); the best is now "
+                f"{now}"
+            )
+        case NonFiniteEvent():
+            return _nonfinite_text(event)
+        case OutOfMemoryEvent():
+            tokens = f" ({event.tokens:,} tokens at once)" if event.tokens else ""
+            where = {"step": "", "evaluation": "the evaluation after ", "save": "the save after "}
+            return (
+                f"out of memory in {where.get(event.during, '')}step {event.step}{tokens}: "
+                f"{event.action}"
+            )
+        case FindingEvent():
+            return event.text + _rows(event.rows)
+    return None
+
+
+def _nonfinite_text(event: NonFiniteEvent) -> str:
+    skipped = "it cannot be the best" if "evaluation" in event.what else "the step is left out"
+    then = {"skip": skipped, "stop": "the run ends"}.get(event.action, event.action)
+    return f"step {event.step}: the {event.what} is not finite; {then}{_rows(event.rows)}"
+
+
+def _rows(rows: tuple[str, ...]) -> str:
+    return f" (rows {listed(rows, _ROWS_NAMED)})" if rows else ""

@@ -10,10 +10,10 @@ from llamafarm.monitoring.events import (
     Event,
     LogLevelEvent,
     MessageEvent,
-    NonFiniteEvent,
     PlanEvent,
     Sink,
 )
+from llamafarm.monitoring.lines import trouble_text
 
 
 class AtLogLevel:
@@ -46,9 +46,8 @@ class AtLogLevel:
                 return replace(event, decisions=warnings) if warnings else None
             case (
                 MessageEvent(level="warning")
-                | NonFiniteEvent()
                 | EarlyStopEvent()
                 | CheckpointEvent(reason="interrupted")
             ):
                 return event
-        return None
+        return None if trouble_text(event) is None else event

@@ -12,6 +12,9 @@ from llamafarm.monitoring.events import (
 from llamafarm.monitoring.history import LossHistory
 from llamafarm.monitoring.pace import Pace
 
+# More than a screen has columns for.
+_MOST_STEPS = 2000
+
 
 class RunState:
     """Follows the events of a run. evaluating is None except while an evaluation goes on."""
@@ -21,7 +24,7 @@ class RunState:
         self.step: StepEvent | None = None
         self.evaluating: EvalProgressEvent | None = None
         self.gap: float | None = None
-        self.history = LossHistory()
+        self.history = LossHistory(_MOST_STEPS)
         self._pace = Pace()
 
     def add(self, event: Event, now: float) -> None:

@@ -21,9 +21,11 @@ from llamafarm.monitoring.formats import (
 )
 from llamafarm.monitoring.history import LossHistory
 from llamafarm.monitoring.jsonable import to_jsonable
+from llamafarm.monitoring.lines import trouble_text
 
 _NAME_WIDTH = 17
 _LARGEST_LOSS = 700.0
+_MOST_FINDINGS = 20
 _FILES = (
     ("final model", "final_model"),
     ("numbers", "summary.json"),
@@ -35,7 +37,8 @@ _FILES = (
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """What `summary.json` holds. None: not measured in this run.
+    """What `summary.json` holds. None: not measured in this run. findings: what went wrong on the
+    way and what became of it.
 
     eval_loss, perplexity, train_loss: of the step whose weights are in `final_model`, so that
     eval_loss - train_loss is the gap. train_loss: per trained token over the steps since the
@@ -107,6 +110,7 @@ def summarise(
         tokens_per_second=_tokens_per_second(history.steps),
         runtime_seconds=end.seconds if end else 0.0,
         peak_memory_bytes=_peak_memory_bytes(events),
+        findings=_findings(events),
     )
 
 
@@ -185,6 +189,9 @@ def _facts(summary: RunSummary) -> list[str]:
         facts.append(("speed", f"{format_rate(summary.tokens_per_second)}  ({tokens})"))
     if summary.peak_memory_bytes:
         facts.append(("peak memory", format_bytes(summary.peak_memory_bytes)))
+    facts += [
+        ("" if number else "on the way", text) for number, text in enumerate(summary.findings)
+    ]
     return _aligned(facts)
 
 
@@ -222,6 +229,13 @@ def _tokens_per_second(steps: Sequence[StepEvent]) -> float | None:
             tokens += new_tokens
             seconds += new_tokens / event.tokens_per_second
     return tokens / seconds if seconds > 0 else None
+
+
+def _findings(events: Iterable[Event]) -> tuple[str, ...]:
+    """What went wrong on the way; of very many only the first."""
+    texts = [text for event in events if (text := trouble_text(event)) is not None]
+    more = len(texts) - _MOST_FINDINGS
+    return (*texts[:_MOST_FINDINGS], *([f"and {more:,} more in metrics.jsonl"] if more > 0 else []))
 
 
 def _peak_memory_bytes(events: Iterable[Event]) -> int:

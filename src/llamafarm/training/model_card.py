@@ -4,7 +4,11 @@ run.
 
 from __future__ import annotations
 
+import html
+import json
+
 from llamafarm.planning.plan import TrainingPlan
+from llamafarm.redact import redact
 from llamafarm.training.state import LoopState
 
 
@@ -19,17 +23,16 @@ def model_card(plan: TrainingPlan, state: LoopState) -> str:
     tags = ["llamafarm"] + ([] if plan.adapter is None else ["lora"])
     front = [
         "---",
-        f"base_model: {base}",
+        f"base_model: {json.dumps(base, ensure_ascii=False)}",
         f"library_name: {library}",
         "pipeline_tag: text-generation",
         "tags:",
         *(f"- {tag}" for tag in tags),
         "---",
     ]
-    return (
-        "\n".join([*front, "", f"# {plan.title or plan.strategy_id}", "", *_body(plan, state)])
-        + "\n"
-    )
+    # A title is words: in a page that shows the card it must not become markup.
+    title = html.escape(" ".join((plan.title or plan.strategy_id).split()), quote=False)
+    return redact("\n".join([*front, "", f"# {title}", "", *_body(plan, state)]) + "\n")
 
 
 def _body(plan: TrainingPlan, state: LoopState) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
+import json
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,7 +32,14 @@ from llamafarm.monitoring.metrics_file import MetricsFile, cut_after, read_event
 from llamafarm.monitoring.summary import RunSummary, summarise
 from llamafarm.monitoring.tensorboard import TensorBoardSink, require_tensorboard
 from llamafarm.planning.plan import TrainingPlan
-from llamafarm.training.checkpoint import Checkpoint, newest_valid
+from llamafarm.redact import redact, redact_values
+from llamafarm.training.checkpoint import (
+    STATE_FILE,
+    Checkpoint,
+    list_checkpoints,
+    newest_valid,
+    verify_checkpoint,
+)
 from llamafarm.training.identity import identity_differences, run_identity
 from llamafarm.training.job import Backend, Outcome, TrainingJob
 from llamafarm.training.run_directory import RunDirectory, open_run_directory
@@ -73,10 +82,22 @@ def run(inputs: RunInputs, options: RunOptions, sinks: Sequence[Sink] = ()) -> R
     """Train to the end. Raises Interrupted, RunError or a UserError; run.json then says how it
     ended.
     """
-    plan = inputs.plan
-    backend = _backend(plan)
-    if "tensorboard" in plan.logging.report_to:
+    backend = _backend(inputs.plan)
+    if "tensorboard" in inputs.plan.logging.report_to:
         require_tensorboard()
+    try:
+        return _run(backend, inputs, options, sinks)
+    except OSError as error:
+        raise RunError(
+            f"the run directory cannot be written: {error}",
+            hint="free some disk space, then go on with --resume",
+        ) from error
+
+
+def _run(
+    backend: Backend, inputs: RunInputs, options: RunOptions, sinks: Sequence[Sink]
+) -> RunSummary:
+    plan = inputs.plan
     with open_run_directory(
         plan.output_dir, resume=options.resume, overwrite=options.overwrite
     ) as directory:
@@ -87,7 +108,7 @@ def run(inputs: RunInputs, options: RunOptions, sinks: Sequence[Sink] = ()) -> R
         record = _run_record(inputs, options, directory.read_run() if options.resume else {})
         with _all_sinks(directory, plan, sinks) as emit:
             for note in notes:
-                emit(MessageEvent(level="warning", text=note))
+                emit(MessageEvent(level="warning", text=redact(note)))
             if options.resume:
                 emit(_resume_event(checkpoint))
             return _train(backend, inputs, directory, checkpoint, emit, record)
@@ -113,58 +134,73 @@ def _train(
     emit: Callable[[Event], None],
     record: dict[str, Any],
 ) -> RunSummary:
+    """Whatever happens, run.json and summary.json say how it ended; a signal waits for that too."""
     started = time.monotonic()
-    write_json_atomic(directory.run_file, record | {"status": "running"})
-    status, outcome = "failed", None
-    error_text = ""
-    try:
-        with StopRequest() as stop:
-            job = TrainingJob(
-                inputs.plan, inputs.data, inputs.tokenizer, directory, emit, stop, checkpoint
-            )
+    with StopRequest() as stop:
+        write_json_atomic(directory.run_file, redact_values(record | {"status": "running"}))
+        job = TrainingJob(
+            inputs.plan, inputs.data, inputs.tokenizer, directory, emit, stop, checkpoint
+        )
+        try:
             outcome = backend(job)
-        status = "completed"
-    except Interrupted as stopped:
-        status, error_text = "interrupted", stopped.summary
-        raise
-    except LlamafarmError as error:
-        error_text = error.summary
-        raise
-    except OSError as error:
-        error_text = str(error)
-        raise RunError(
-            f"the run directory cannot be written: {error}",
-            hint="free some disk space, then go on with --resume",
-        ) from error
-    finally:
-        seconds = outcome.state.seconds if outcome else time.monotonic() - started
-        summary = _finish(inputs.plan, directory, emit, outcome, status, seconds)
-        ended = {"status": status, "ended": _now(), "error": error_text, "actual": _actual(summary)}
-        write_json_atomic(directory.run_file, record | ended)
+        except Exception as error:
+            status = "interrupted" if isinstance(error, Interrupted) else "failed"
+            text = error.summary if isinstance(error, LlamafarmError) else str(error)
+            with contextlib.suppress(OSError, LlamafarmError):  # what stopped the run is the news
+                seconds = time.monotonic() - started
+                _close(inputs.plan, directory, emit, record, _Ending(status, seconds, text))
+            raise
+        seconds = outcome.state.seconds
+        return _close(
+            inputs.plan, directory, emit, record, _Ending("completed", seconds, "", outcome)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    status: str
+    seconds: float
+    error: str
+    outcome: Outcome | None = None
+
+
+def _close(
+    plan: TrainingPlan,
+    directory: RunDirectory,
+    emit: Callable[[Event], None],
+    record: Mapping[str, Any],
+    ending: _Ending,
+) -> RunSummary:
+    summary = _finish(plan, directory, emit, ending)
+    ended = {
+        "status": ending.status,
+        "ended": _now(),
+        "error": ending.error,
+        "actual": _actual(summary),
+    }
+    write_json_atomic(directory.run_file, redact_values({**record, **ended}))
     return summary
 
 
 def _finish(
-    plan: TrainingPlan,
-    directory: RunDirectory,
-    emit: Callable[[Event], None],
-    outcome: Outcome | None,
-    status: str,
-    seconds: float,
+    plan: TrainingPlan, directory: RunDirectory, emit: Callable[[Event], None], ending: _Ending
 ) -> RunSummary:
     """The last event, and summary.json from all events of the run, those of earlier processes
     included.
     """
+    outcome = ending.outcome
     events = read_events(directory.metrics_file)
     before = summarise(events, metric=plan.evaluation.metric, load_best=plan.evaluation.load_best)
     end = EndEvent(
-        status=status,
+        status=ending.status,
         step=outcome.state.step if outcome else before.steps,
         best_step=outcome.state.best_step if outcome else before.best_step or 0,
-        seconds=seconds,
+        seconds=ending.seconds,
         peak_memory_bytes=outcome.peak_memory_bytes if outcome else 0,
     )
     emit(end)
+    # Read again: events that waited for the disk may be there now.
+    events = [event for event in read_events(directory.metrics_file) if event != end]
     summary = summarise(
         [*events, end], metric=plan.evaluation.metric, load_best=plan.evaluation.load_best
     )
@@ -183,7 +219,12 @@ def _resume_point(
     checkpoint, passed_over = newest_valid(directory.checkpoints)
     if checkpoint is None:
         return None, passed_over
-    differences = identity_differences(_saved_identity(checkpoint.path), run_identity(plan))
+    if plan.evaluation.load_best:
+        checkpoint, note = _with_its_best(directory.checkpoints, checkpoint)
+        passed_over = (*passed_over, *note)
+    differences = identity_differences(
+        _saved_state(checkpoint.path)["identity"], run_identity(plan)
+    )
     if differences and not options.resume_anyway:
         raise OutputError(
             f"{checkpoint.path.name} belongs to a run that differs from this one",
@@ -194,12 +235,29 @@ def _resume_point(
     return checkpoint, (*passed_over, *(f"resumed anyway: {line}" for line in differences))
 
 
-def _saved_identity(path: Path) -> Mapping[str, str]:
-    import json
+def _with_its_best(checkpoints: Path, newest: Checkpoint) -> tuple[Checkpoint, tuple[str, ...]]:
+    """The newest checkpoint; where the best one it tells of is damaged, the newest one before that
+    best step: training again from there makes it again.
+    """
+    best = int(_saved_state(newest.path)["best_global_step"])
+    fault = _fault_of_step(checkpoints, best) if best not in (0, newest.step) else ""
+    if not fault:
+        return newest, ()
+    for earlier in reversed(list_checkpoints(checkpoints)):
+        if earlier.step < best and not verify_checkpoint(earlier.path):
+            said = f"checkpoint-{best}, the best so far, cannot be used: {fault}"
+            return earlier, (f"{newest.path.name} is passed over: {said}",)
+    return newest, ()
 
-    state = json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
-    identity: Mapping[str, str] = state["identity"]
-    return identity
+
+def _fault_of_step(checkpoints: Path, step: int) -> str:
+    path = {c.step: c.path for c in list_checkpoints(checkpoints)}.get(step)
+    return "it is not there" if path is None else verify_checkpoint(path)
+
+
+def _saved_state(path: Path) -> Mapping[str, Any]:
+    state: Mapping[str, Any] = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
+    return state
 
 
 def _resume_event(checkpoint: Checkpoint | None) -> ResumeEvent:
@@ -218,13 +276,27 @@ def _resume_event(checkpoint: Checkpoint | None) -> ResumeEvent:
 def _all_sinks(
     directory: RunDirectory, plan: TrainingPlan, sinks: Sequence[Sink]
 ) -> Iterator[Callable[[Event], None]]:
-    """metrics.jsonl first: what a person saw is then on disk."""
-    own: list[Sink] = [MetricsFile(directory.metrics_file)]
+    """metrics.jsonl first: what a person saw is then on disk. Where the disk refuses it, the run
+    goes on and the person is told once.
+    """
+    metrics = MetricsFile(directory.metrics_file)
+    own: list[Sink] = [metrics]
     if "tensorboard" in plan.logging.report_to:
         own.append(TensorBoardSink(directory.logs))
     fanout = Fanout([*own, *sinks])
+    told = False
+
+    def emit(event: Event) -> None:
+        nonlocal told
+        fanout.handle(event)
+        if metrics.trouble and not told:
+            told = True
+            text = f"{metrics.trouble}; the run goes on, and events wait in memory"
+            fanout.handle(MessageEvent(level="warning", text=redact(text)))
+        told = told and bool(metrics.trouble)
+
     try:
-        yield fanout.handle
+        yield emit
     finally:
         fanout.close()
 

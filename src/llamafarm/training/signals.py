@@ -7,23 +7,41 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+GRACE_SECONDS = 10.0
+"""What `docker stop` waits before it kills; Kubernetes and Slurm give 30."""
+
+
 class StopRequest:
-    """Context manager. `received` is the number of the signal that asked to stop, or None."""
+    """Context manager. `received` is the number of the signal that asked to stop, or None;
+    save_seconds: what a save took, to be kept free of the grace period.
+
+    A signal that was ignored when the process began (`nohup`, a job in the background) stays so.
+    """
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self.save_seconds = 1.0
+        self._deadline = 0.0
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in _STOPPING:
-                self._previous[number] = signal.signal(number, self._on_signal)
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._on_signal)
         return self
+
+    def too_long(self, seconds: float) -> bool:
+        """Whether a signal came, and `seconds` more of work would not leave the time to save."""
+        if self.received is None:
+            return False
+        return time.monotonic() + seconds + self.save_seconds > self._deadline
 
     def __exit__(
         self,
@@ -38,3 +56,4 @@ class StopRequest:
         if self.received is not None:
             os._exit(128 + number)
         self.received = number
+        self._deadline = time.monotonic() + GRACE_SECONDS

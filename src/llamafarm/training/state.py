@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 
@@ -10,10 +10,14 @@ from typing import Any
 class LoopState:
     """The loop's only mutable numbers; all of them are in every checkpoint.
 
-    step: optimizer steps done; evaluated_step, saved_step: the last step for which that was done
-    (-1: never);
+    step: optimizer steps done; evaluated_step: the last one that was evaluated (-1: none);
     seconds: of all processes of this run so far; train_seconds: of them, spent in optimizer steps;
-    loss_sum, loss_tokens, window_*: since the last `step` event.
+    loss_sum, loss_tokens, window_*: since the last `step` event;
+    token_budget: tokens of a micro-batch that memory was last short for, halved (0: never short);
+    eval_rows: rows of an evaluation batch after memory was short (0: as planned);
+    activations_recomputed: gradient checkpointing was switched on because memory was short;
+    recent_losses, recent_norms: of the last steps, to compare the next one with (norms as
+    logarithms).
     """
 
     step: int = 0
@@ -24,7 +28,6 @@ class LoopState:
     loss_tokens: int = 0
     window_tokens: int = 0
     window_seconds: float = 0.0
-    train_loss: float | None = None
     evaluated_step: int = -1
     base_eval_loss: float | None = None
     eval_loss: float | None = None
@@ -34,6 +37,11 @@ class LoopState:
     evaluations_without_improvement: int = 0
     stopped_early: bool = False
     nonfinite_steps: int = 0
+    token_budget: int = 0
+    eval_rows: int = 0
+    activations_recomputed: bool = False
+    recent_losses: list[float] = field(default_factory=list)
+    recent_norms: list[float] = field(default_factory=list)
     seconds: float = 0.0
     train_seconds: float = 0.0
 
@@ -43,5 +51,5 @@ class LoopState:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> LoopState:
-        """From trainer_state.json."""
-        return cls(**{f.name: values[f.name] for f in fields(cls)})
+        """From trainer_state.json; what an earlier version did not write is as at the start."""
+        return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})

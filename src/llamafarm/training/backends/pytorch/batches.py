@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 from llamafarm.data.tokenized import TokenRows
@@ -15,13 +15,18 @@ from llamafarm.training.order import DataOrder
 @dataclass(frozen=True, slots=True)
 class StepBatch:
     """One optimizer step's input: a packed row a micro-batch, or a row a conversation where packing
-    is off.
+    is off. groups: the dataset rows in each.
     """
 
     step: int
     epoch: float
-    indices: tuple[int, ...]
+    groups: tuple[tuple[int, ...], ...]
     rows: tuple[PackedRow, ...]
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """Dataset rows of the whole step, in order."""
+        return tuple(index for group in self.groups for index in group)
 
     @property
     def num_labels(self) -> int:
@@ -69,6 +74,36 @@ class BatchFeed:
                 self._ahead[ahead] = self._pool.submit(self._make, ahead, *self._plan(ahead))
         return self._ahead.pop(step).result()
 
+    def within(self, batch: StepBatch, token_budget: int) -> StepBatch:
+        """The same rows in micro-batches of at most `token_budget` tokens (0: no limit), or of one
+        conversation where that alone is longer.
+        """
+        if not token_budget:
+            return batch
+        parts = [
+            part
+            for group, row in zip(batch.groups, batch.rows, strict=True)
+            for part in self._halved(group, row, token_budget)
+        ]
+        groups, rows = zip(*parts, strict=True)
+        return replace(batch, groups=groups, rows=rows)
+
+    def _halved(
+        self, group: tuple[int, ...], row: PackedRow, token_budget: int
+    ) -> list[tuple[tuple[int, ...], PackedRow]]:
+        if row.num_computed <= token_budget or len(group) == 1:
+            return [(group, row)]
+        middle = len(group) // 2
+        return [
+            part
+            for half in (group[:middle], group[middle:])
+            for part in self._halved(half, pack(self._rows, half), token_budget)
+        ]
+
+    def alone(self, index: int) -> PackedRow:
+        """One dataset row by itself."""
+        return pack(self._rows, (index,), share_prefix=False)
+
     def _plan(self, step: int) -> tuple[float, tuple[tuple[int, ...], ...]]:
         # The order keeps an epoch's permutation, so it is asked from one thread only.
         rows = self._order.step(step)
@@ -79,4 +114,4 @@ class BatchFeed:
     ) -> StepBatch:
         groups = micro_batches if self._packed else tuple((i,) for m in micro_batches for i in m)
         packed = tuple(pack(self._rows, group, share_prefix=self._packed) for group in groups)
-        return StepBatch(step, epoch, tuple(i for group in groups for i in group), packed)
+        return StepBatch(step, epoch, tuple(groups), packed)

@@ -34,11 +34,3 @@ def peak_memory_bytes(device: torch.device) -> int:
         return int(torch.cuda.max_memory_allocated(device))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocator refused: torch's CPU allocator says so in words only."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    text = str(error)
-    return "DefaultCPUAllocator" in text or "out of memory" in text.lower()

@@ -8,77 +8,67 @@ the same things.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 import warnings
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
-from llamafarm.errors import Interrupted, RunError
+from llamafarm.errors import Interrupted, RunError, count_of, listed
 from llamafarm.evaluation.loss import LossResult, evaluate_loss
-from llamafarm.files import staged_directory, write_bytes
-from llamafarm.models.packed import label_logits, token_losses
+from llamafarm.hardware.ceiling import MemoryCeiling
+from llamafarm.hardware.out_of_memory import is_out_of_memory, release_memory
 from llamafarm.monitoring.events import (
-    CheckpointEvent,
     EarlyStopEvent,
     EvalEvent,
     EvalProgressEvent,
+    FindingEvent,
     MessageEvent,
     NonFiniteEvent,
+    OutOfMemoryEvent,
     StartEvent,
     StepEvent,
 )
 from llamafarm.training.backends.pytorch.batches import BatchFeed, StepBatch
-from llamafarm.training.backends.pytorch.device import (
-    is_out_of_memory,
-    new_accelerator,
-    peak_memory_bytes,
+from llamafarm.training.backends.pytorch.device import new_accelerator, peak_memory_bytes
+from llamafarm.training.backends.pytorch.gradients import (
+    GradientMaker,
+    Gradients,
+    StepGivenUp,
 )
+from llamafarm.training.backends.pytorch.keeper import CheckpointKeeper
 from llamafarm.training.backends.pytorch.model import EmbeddingNoise, build_model
 from llamafarm.training.backends.pytorch.optimizer import make_optimizer, make_scheduler
-from llamafarm.training.backends.pytorch.tensors import (
-    decode,
-    encode,
-    join_optimizer_state,
-    model_files,
-    named_parameters_of,
-    split_optimizer_state,
-)
-from llamafarm.training.checkpoint import (
-    checkpoint_files,
-    list_checkpoints,
-    rotate,
-    write_checkpoint,
-)
+from llamafarm.training.backends.pytorch.shortage import MemoryRelief
+from llamafarm.training.backends.pytorch.snapshot import Snapshot
 from llamafarm.training.identity import run_identity
 from llamafarm.training.job import Outcome, TrainingJob
-from llamafarm.training.model_card import model_card
-from llamafarm.training.order import step_seed
+from llamafarm.training.spikes import remember, stands_out, usual
 from llamafarm.training.state import LoopState
 
-OPTIMIZER_FILE = "optimizer.safetensors"
-STATE_FILE = "trainer_state.json"
+_SMALLEST_NORM = 1e-30
+# Where all of the first steps are skipped, the fault is not in a row.
+_STEPS_WITHOUT_ONE = 20
+# In nats a token, and in logarithms of the norm: what differs by less is no spike.
+_LEAST_LOSS_DEVIATION = 0.05
+_LEAST_NORM_DEVIATION = 0.1
 
 
 def train(job: TrainingJob) -> Outcome:
     """Train a plan to its end. Raises Interrupted (after saving) or RunError."""
-    try:
-        return _Loop(job).run()
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        batch = job.plan.batch
-        raise RunError(
-            f"out of memory on {job.plan.device.device} with {batch.micro_batch_size} "
-            f"conversations a micro-step ({str(error).strip()[:160]})",
-            hint="set a smaller training_args.per_device_train_batch_size and raise "
-            "gradient_accumulation_steps by the same factor, or gradient_checkpointing: true",
-        ) from error
+    with MemoryCeiling() as ceiling:
+        try:
+            return _Loop(job, ceiling).run()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise RunError(
+                f"out of memory on {job.plan.device.device} outside of a forward or backward pass "
+                f"({str(error).strip()[:160]})",
+                hint="train an adapter instead of all weights, take an 8-bit optimizer or a "
+                "smaller base model",
+            ) from error
 
 
 class _StopAsked(Exception):  # noqa: N818
@@ -86,13 +76,13 @@ class _StopAsked(Exception):  # noqa: N818
 
 
 class _Loop:
-    def __init__(self, job: TrainingJob) -> None:
+    def __init__(self, job: TrainingJob, ceiling: MemoryCeiling) -> None:
         plan = self.plan = job.plan
-        self.job, self.emit = job, job.emit
+        self.job, self.emit, self.ceiling = job, job.emit, ceiling
         torch.set_num_threads(plan.device.threads)
         torch.backends.cuda.matmul.allow_tf32 = plan.device.tf32
-        self.accelerator = new_accelerator(plan.device)
-        self.device = self.accelerator.device
+        accelerator = new_accelerator(plan.device)
+        self.device, self.scaler = accelerator.device, accelerator.scaler
         torch.manual_seed(plan.seed)
         with warnings.catch_warnings(record=True) as remarks:
             warnings.simplefilter("default", UserWarning)
@@ -101,114 +91,172 @@ class _Loop:
         for text in dict.fromkeys(str(remark.message) for remark in remarks):
             self.emit(MessageEvent(level="warning", text=text))
         self.packed = self.trainable.packability.packed
-        noise = plan.optimizer.neftune_noise_alpha
-        self.noise = EmbeddingNoise(self.trainable.model, noise) if noise else None
+        alpha = plan.optimizer.neftune_noise_alpha
+        noise = EmbeddingNoise(self.trainable.model, alpha) if alpha else None
         optimizer = make_optimizer(plan.optimizer, self.trainable.model)
         self.scheduler = make_scheduler(plan.optimizer, optimizer, plan.batch.total_steps)
-        self.parameter_names = named_parameters_of(optimizer, self.trainable.model)
-        self.plain_optimizer = optimizer
-        self.model, self.optimizer = self.accelerator.prepare(self.trainable.model, optimizer)
+        self.model, self.optimizer = accelerator.prepare(self.trainable.model, optimizer)
         if plan.torch_compile:
             self.model = torch.compile(self.model, dynamic=True)
         self.parameters = [p for p in self.trainable.model.parameters() if p.requires_grad]
+        self.gradients = GradientMaker(
+            self.model,
+            self.optimizer,
+            accelerator,
+            parameters=self.parameters,
+            seed=plan.seed,
+            packed=self.packed,
+            label_smoothing=plan.optimizer.label_smoothing,
+            max_grad_norm=plan.optimizer.max_grad_norm,
+            noise=noise,
+        )
+        draws_numbers = noise is not None or self.trainable.has_dropout
+        self.relief = MemoryRelief(job, self.trainable, draws_numbers=draws_numbers)
         self.feed = BatchFeed(job.data.train, plan.batch, plan.seed, packed=self.packed)
+        snapshot = Snapshot(
+            self.trainable, optimizer, self.scheduler, self.scaler, run_identity(plan)
+        )
+        self.keeper = CheckpointKeeper(job, snapshot, self.gradients.drop)
         self.state = LoopState()
-        self.saved_step = 0
         self.clock = time.monotonic()
         if job.resume is not None:
-            self._restore(job.resume.path)
+            self.state = self.keeper.restore(job.resume)
+            self.relief.again(self.state)
 
     def run(self) -> Outcome:
         """The loop."""
-        plan, state = self.plan, self.state
+        state = self.state
         self._announce()
         self.model.train()
         with self.feed:
             while True:
                 if self._evaluation_due() and not self.job.stop.received:
                     self._evaluate()
-                if self._checkpoint_due():
+                if self.keeper.due(state, last=self._is_over()):
                     self._save(self._save_reason())
                 if self.job.stop.received:
                     self._leave(self.job.stop.received)
-                if state.step >= plan.batch.total_steps or state.stopped_early:
+                if self._is_over():
                     break
+                self.ceiling.refresh()
                 self._step(self.feed.batch(state.step + 1))
-        self._write_final_model()
+        self.keeper.write_final_model(state)
         self._tick()
         return Outcome(state, peak_memory_bytes(self.device))
 
     # One optimizer step.
 
     def _step(self, batch: StepBatch) -> None:
-        plan, state = self.plan, self.state
+        state = self.state
         started = time.monotonic()
         learning_rate = float(self.scheduler.get_last_lr()[0])
-        torch.manual_seed(step_seed(plan.seed, batch.step))
-        self.optimizer.zero_grad()
-        loss_sum = torch.zeros((), dtype=torch.float64)
-        for row in batch.rows:
-            row = row.to(self.device)
-            if self.noise is not None:
-                self.noise.set_lengths(_token_lengths(row.documents, row.prefix_length))
-            logits = label_logits(self.model, row, packed=self.packed)
-            losses = token_losses(
-                logits, row.labels, label_smoothing=plan.optimizer.label_smoothing
-            )
-            self.accelerator.backward(losses.sum() / batch.num_labels)
-            loss_sum += losses.detach().double().sum().cpu()
-        grad_norm = self._clip()
-        finite = math.isfinite(float(loss_sum)) and math.isfinite(grad_norm)
-        if finite or (self.accelerator.scaler is not None and math.isfinite(float(loss_sum))):
-            self.optimizer.step()  # a gradient scaler leaves out a step whose gradients overflowed
+        try:
+            made = self._make_gradients(batch)
+        except StepGivenUp:
+            return
+        if made.finite or (self.scaler is not None and math.isfinite(made.loss_sum)):
+            self._update(batch)
         else:
-            self._refuse(batch, float(loss_sum), grad_norm)
-        self.scheduler.step()
+            self._refuse(batch, made)
+        with warnings.catch_warnings():
+            # torch remarks that the schedule moves on where the first step was left out.
+            warnings.simplefilter("ignore", UserWarning)
+            self.scheduler.step()
         state.step, state.epoch = batch.step, batch.epoch
         state.tokens += batch.num_tokens
         state.trained_tokens += batch.num_labels
-        if finite:
-            state.loss_sum += float(loss_sum)
+        if made.finite:
+            state.loss_sum += made.loss_sum
             state.loss_tokens += batch.num_labels
+            self._compare_with_history(made)
         seconds = time.monotonic() - started
         state.window_tokens += batch.num_tokens
         state.window_seconds += seconds
         state.train_seconds += seconds
-        self._log(learning_rate, grad_norm)
+        self._log(learning_rate, made.norm)
 
-    def _clip(self) -> float:
-        """Global gradient norm before clipping; max_grad_norm 0 measures without clipping."""
-        limit = self.plan.optimizer.max_grad_norm or math.inf
-        return float(self.accelerator.clip_grad_norm_(self.parameters, limit))
+    def _update(self, batch: StepBatch) -> None:
+        """Move the weights. A gradient scaler leaves out a step whose gradients overflowed."""
+        try:
+            self.optimizer.step()
+        except RuntimeError as error:
+            if "without overflow" not in str(error):
+                raise
+            raise RunError(
+                f"the update of step {batch.step} overflows: {error}",
+                hint="lower the learning rate",
+            ) from error
 
-    def _refuse(self, batch: StepBatch, loss_sum: float, grad_norm: float) -> None:
+    def _make_gradients(self, batch: StepBatch) -> Gradients:
+        """The gradients of the step; where memory is short, its rows again in smaller parts."""
+        while True:
+            parts = self.feed.within(batch, self.state.token_budget)
+            made = self.gradients.make(parts, self.job.stop.too_long)
+            if isinstance(made, Gradients):
+                return made
+            self.gradients.drop()
+            release_memory()
+            self.emit(self.relief.reduce(parts, made, self.state))
+
+    def _refuse(self, batch: StepBatch, made: Gradients) -> None:
         """A non-finite loss or gradient never reaches the weights."""
-        what = "loss" if not math.isfinite(loss_sum) else "gradient"
-        rows = tuple(str(self.job.data.train.source(i)) for i in batch.indices)
-        action = self.plan.on_nonfinite
-        self.emit(NonFiniteEvent(step=batch.step, what=what, action=action, rows=rows))
-        self.optimizer.zero_grad()
+        what = "gradient" if math.isfinite(made.loss_sum) else "loss"
+        at_fault = self.gradients.rows_at_fault(batch, self.feed.alone)
+        rows = self._sources(at_fault or batch.indices)
+        self._tell_non_finite(batch.step, what, rows)
         self.state.nonfinite_steps += 1
-        if action == "stop":
+        if self.plan.on_nonfinite == "stop":
+            which = "At fault" if at_fault else "No row is so by itself; rows of that step"
             raise RunError(
                 f"the {what} of step {batch.step} is not finite; the weights were left as they "
-                f"were after step {self.state.step}. Rows of that step: {', '.join(rows[:8])}",
+                f"were after step {self.state.step}. {which}: {listed(rows)}",
                 hint="lower the learning rate, look at those rows, or set on_nonfinite: skip",
             )
+        self.keeper.require_finite(self.state)
+        skipped = self.state.nonfinite_steps
+        if skipped == batch.step == min(_STEPS_WITHOUT_ONE, self.plan.batch.total_steps):
+            raise RunError(
+                f"none of the first {skipped} steps had a finite loss and gradient: nothing is "
+                f"learnt. Rows of the last one: {listed(rows)}",
+                hint="look at the base model, the precision and the learning rate",
+            )
+
+    def _tell_non_finite(self, step: int, what: str, rows: tuple[str, ...]) -> None:
+        self.emit(NonFiniteEvent(step=step, what=what, action=self.plan.on_nonfinite, rows=rows))
+
+    def _compare_with_history(self, made: Gradients) -> None:
+        """Tell of a step that stands out of this run's own history."""
+        state, batch = self.state, made.batch
+        loss, norm = made.loss_sum / batch.num_labels, math.log(max(made.norm, _SMALLEST_NORM))
+        found: list[str] = []
+        if stands_out(state.recent_losses, loss, least=_LEAST_LOSS_DEVIATION):
+            found.append(f"loss {loss:.3f}, usually {usual(state.recent_losses):.3f}")
+        if stands_out(state.recent_norms, norm, least=_LEAST_NORM_DEVIATION):
+            typical = math.exp(usual(state.recent_norms))
+            found.append(f"gradient norm {made.norm:.3g}, usually {typical:.3g}")
+        if found:
+            text = f"step {batch.step} stands out: {'; '.join(found)}"
+            rows = self._sources(made.rows_by_loss())
+            self.emit(FindingEvent(step=batch.step, rule="spike", text=text, rows=rows))
+        remember(state.recent_losses, loss)
+        remember(state.recent_norms, norm)
+
+    def _sources(self, indices: Sequence[int]) -> tuple[str, ...]:
+        return tuple(str(self.job.data.train.source(index)) for index in indices)
 
     def _log(self, learning_rate: float, grad_norm: float) -> None:
         state, logging = self.state, self.plan.logging
         last = state.step == self.plan.batch.total_steps
         if not (logging.every.due(state.step) or last or (state.step == 1 and logging.first_step)):
             return
-        if state.loss_tokens:
-            state.train_loss = state.loss_sum / state.loss_tokens
+        # NaN where every step since the last event was left out: the last loss is not this one's.
+        loss = state.loss_sum / state.loss_tokens if state.loss_tokens else math.nan
         self._tick()
         self.emit(
             StepEvent(
                 step=state.step,
                 epoch=state.epoch,
-                loss=state.train_loss if state.train_loss is not None else math.nan,
+                loss=loss,
                 learning_rate=learning_rate,
                 grad_norm=grad_norm,
                 tokens=state.tokens,
@@ -238,14 +286,16 @@ class _Loop:
         assert self.job.data.eval is not None  # noqa: S101
         rows = self.job.data.eval
         started = time.monotonic()
+        self.ceiling.refresh()
         try:
             result = evaluate_loss(
                 self.model,
                 rows,
-                batch_size=self.plan.batch.eval_batch_size,
+                batch_size=self.state.eval_rows or self.plan.batch.eval_batch_size,
                 packed=self.packed,
                 device=self.device,
                 on_batch=self._evaluation_progress,
+                on_short_memory=self._evaluate_fewer_rows,
             )
         except _StopAsked:
             return
@@ -256,6 +306,14 @@ class _Loop:
             raise _StopAsked
         total = len(self.job.data.eval or ())
         self.emit(EvalProgressEvent(step=self.state.step, rows_done=rows_done, rows=total))
+
+    def _evaluate_fewer_rows(self, rows: int, said: str) -> None:
+        self.state.eval_rows = rows
+        self.gradients.drop()
+        action = f"{count_of(rows, 'row')} at a time from now on ({said[:160]})"
+        self.emit(
+            OutOfMemoryEvent(step=self.state.step, during="evaluation", tokens=0, action=action)
+        )
 
     def _take_result(self, result: LossResult, seconds: float) -> None:
         state = self.state
@@ -278,6 +336,8 @@ class _Loop:
                 metrics={},
             )
         )
+        if not math.isfinite(result.loss):
+            self._refuse_evaluation(result)
         patience = self.plan.evaluation.patience
         if patience and state.evaluations_without_improvement >= patience and not self._at_end():
             state.stopped_early = True
@@ -289,12 +349,30 @@ class _Loop:
                 )
             )
 
+    def _refuse_evaluation(self, result: LossResult) -> None:
+        assert self.job.data.eval is not None  # noqa: S101
+        at_fault = [i for i, loss in enumerate(result.row_losses) if not math.isfinite(loss)]
+        rows = tuple(str(self.job.data.eval.source(index)) for index in at_fault)
+        step = self.state.step
+        self._tell_non_finite(step, "evaluation loss", rows)
+        if self.plan.on_nonfinite == "stop":
+            raise RunError(
+                f"the evaluation loss is not finite after step {step}; evaluation rows at fault: "
+                f"{listed(rows)}",
+                hint="look at those rows"
+                + (", lower the learning rate," if step else ", check the base model,")
+                + " or set on_nonfinite: skip",
+            )
+
     def _is_best(self, result: LossResult) -> bool:
-        """Best: better than before at all. Improvement for early stopping: better by the
-        threshold.
+        """Best: better than before at all, and a number. Improvement for early stopping: better by
+        the threshold.
         """
         plan, state = self.plan.evaluation, self.state
         value = metric_value(plan.metric, result)
+        if not (math.isfinite(value) and math.isfinite(result.loss)):
+            state.evaluations_without_improvement += 1
+            return False
         sign = 1.0 if plan.greater_is_better else -1.0
         gain = math.inf if state.best_metric is None else sign * (value - state.best_metric)
         state.evaluations_without_improvement = (
@@ -308,100 +386,41 @@ class _Loop:
     def _at_end(self) -> bool:
         return self.state.step >= self.plan.batch.total_steps
 
+    def _is_over(self) -> bool:
+        return self._at_end() or self.state.stopped_early
+
     # Checkpoints.
 
-    def _checkpoint_due(self) -> bool:
-        step = self.state.step
-        if step == 0 or step == self.saved_step:
-            return False
-        scheduled = self.plan.saving.every.due(step)
-        return (
-            scheduled or self._at_end() or self.state.stopped_early or self.state.best_step == step
-        )
+    def _save(self, reason: str) -> bool:
+        self._tick()
+        return self.keeper.save(self.state, reason)
 
     def _save_reason(self) -> str:
         if self.state.best_step == self.state.step:
             return "best"
-        return "last" if self._at_end() or self.state.stopped_early else "schedule"
-
-    def _save(self, reason: str) -> None:
-        self._tick()
-        saving, state = self.plan.saving, self.state
-        written = write_checkpoint(
-            self.job.directory.checkpoints, state.step, self._checkpoint_files()
-        )
-        self.saved_step = state.step
-        limit = saving.total_limit if saving.every.steps else 0
-        rotate(self.job.directory.checkpoints, limit=limit, protected={state.best_step, state.step})
-        self.emit(
-            CheckpointEvent(
-                step=state.step,
-                path=str(written.checkpoint.path),
-                reason=reason,
-                bytes=written.num_bytes,
-                seconds=written.seconds,
-            )
-        )
-
-    def _checkpoint_files(self) -> Iterator[tuple[str, bytes]]:
-        yield from self.trainable.static_files.items()
-        yield from model_files(self.trainable.weights(), self.trainable.stem)
-        tensors, values = split_optimizer_state(self.plain_optimizer, self.parameter_names)
-        yield OPTIMIZER_FILE, tensors
-        scaler = self.accelerator.scaler
-        state = {
-            "global_step": self.state.step,
-            "best_metric": self.state.best_metric,
-            "best_global_step": self.state.best_step,
-            "loop": {k: encode(v) for k, v in self.state.to_json().items()},
-            "optimizer": values,
-            "scheduler": encode(self.scheduler.state_dict()),
-            "scaler": encode(scaler.state_dict()) if scaler is not None else None,
-            "identity": run_identity(self.plan),
-        }
-        yield STATE_FILE, (json.dumps(state, indent=1, allow_nan=False) + "\n").encode()
-
-    def _restore(self, path: Path) -> None:
-        saved: dict[str, Any] = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
-        self.trainable.load_weights(path)
-        join_optimizer_state(
-            self.plain_optimizer, (path / OPTIMIZER_FILE).read_bytes(), saved["optimizer"]
-        )
-        self.scheduler.load_state_dict(decode(saved["scheduler"]))
-        if saved["scaler"] is not None and self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(decode(saved["scaler"]))
-        self.state = LoopState.from_json({k: decode(v) for k, v in saved["loop"].items()})
-        self.saved_step = self.state.step
+        return "last" if self._is_over() else "schedule"
 
     def _leave(self, signal_number: int) -> None:
         """Save what there is and say how to go on."""
         step = self.state.step
-        if step and self.saved_step != step:
-            self._save("interrupted")
-        done = (
-            f"after step {step} of {self.plan.batch.total_steps}"
-            if step
-            else "before the first step"
-        )
+        saved = self.keeper.saved_step == step or self._save("interrupted")
+        if not step:
+            done = f"before the first step; nothing is lost in {self.job.directory.root}"
+        elif saved:
+            done = (
+                f"after step {step} of {self.plan.batch.total_steps}; everything up to there is in "
+                f"{self.job.directory.root}"
+            )
+        else:
+            done = (
+                f"after step {step} of {self.plan.batch.total_steps}, which could not be saved; "
+                f"everything up to step {self.keeper.newest_step} is in {self.job.directory.root}"
+            )
         raise Interrupted(
-            signal_number,
-            f"{done}; everything up to there is in {self.job.directory.root}",
-            hint="the same command with --resume goes on from there",
+            signal_number, done, hint="the same command with --resume goes on from there"
         )
 
-    # The end.
-
-    def _write_final_model(self) -> None:
-        """The best step's files (the last one's where so asked), without what only a resume
-        needs.
-        """
-        state, evaluation = self.state, self.plan.evaluation
-        step = state.best_step if evaluation.load_best and state.best_step else state.step
-        source = {c.step: c.path for c in list_checkpoints(self.job.directory.checkpoints)}[step]
-        with staged_directory(self.job.directory.final_model) as stage:
-            for name, data in checkpoint_files(source, leave_out=(OPTIMIZER_FILE, STATE_FILE)):
-                write_bytes(stage / name, data)
-            write_bytes(stage / "README.md", model_card(self.plan, state).encode())
+    # What is told, and when it is over.
 
     def _announce(self) -> None:
         plan, packability = self.plan, self.trainable.packability
@@ -440,9 +459,3 @@ def metric_value(metric: str, result: LossResult) -> float:
     return {"eval_loss": result.loss, "perplexity": result.perplexity, "accuracy": result.accuracy}[
         metric
     ]
-
-
-def _token_lengths(documents: tuple[tuple[int, int], ...], prefix: int) -> Tensor:
-    """For every position of a packed row, the length of the conversation it belongs to: [T]."""
-    lengths = [torch.full((end - start,), float(end - start + prefix)) for start, end in documents]
-    return torch.cat([lengths[0][:1].expand(prefix), *lengths])

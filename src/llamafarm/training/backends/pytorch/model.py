@@ -38,6 +38,28 @@ class TrainableModel:
         """File stem of the weights, as PEFT or transformers calls it."""
         return "adapter_model" if self.is_adapter else "model"
 
+    @property
+    def has_dropout(self) -> bool:
+        """Whether a forward pass in training draws random numbers."""
+        layers = any(isinstance(m, nn.Dropout) and m.p > 0 for m in self.model.modules())
+        # Some architectures call the function with a number of their configuration.
+        config = getattr(self._base, "config", None)
+        settings = {} if config is None else config.get_text_config().to_dict()
+        rates = (value for name, value in settings.items() if "drop" in name)
+        return layers or any(isinstance(rate, float) and rate > 0 for rate in rates)
+
+    def recompute_activations(self) -> bool:
+        """Switch gradient checkpointing on; whether this architecture can."""
+        if not getattr(self._base, "supports_gradient_checkpointing", False):
+            return False
+        _enable_checkpointing(self._base)
+        return True
+
+    @property
+    def _base(self) -> Any:
+        model: Any = self.model
+        return model.get_base_model() if self.is_adapter else model
+
     def weights(self) -> dict[str, Tensor]:
         """What is saved: PEFT's adapter state, or the model's with tied weights once."""
         if self.is_adapter:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_MAX_SHARD_BYTES = 2 * 1024**3
+MAX_SHARD_BYTES = 2 * 1024**3
 
 
 def model_files(state: Mapping[str, Tensor], stem: str) -> Iterator[tuple[str, bytes]]:
@@ -21,7 +21,7 @@ def model_files(state: Mapping[str, Tensor], stem: str) -> Iterator[tuple[str, b
 
     pattern = stem + "{suffix}.safetensors"
     split = split_torch_state_dict_into_shards(
-        dict(state), filename_pattern=pattern, max_shard_size=_MAX_SHARD_BYTES
+        dict(state), filename_pattern=pattern, max_shard_size=MAX_SHARD_BYTES
     )
     for filename, names in split.filename_to_tensors.items():
         tensors = {name: state[name].detach().cpu().contiguous() for name in names}
