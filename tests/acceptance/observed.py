@@ -11,7 +11,7 @@ import torch
 
 from llamafarm.hardware.facts import Hardware
 from llamafarm.planning.plan import TrainingPlan
-from llamafarm.training.backends.pytorch import batches, loop
+from llamafarm.training.backends.pytorch import batches, gradients, loop
 from llamafarm.training.run import RunInputs, run
 from tests.hardware.recorded import LAPTOP
 
@@ -49,7 +49,7 @@ def observe(line: str, *more: str, hardware: Hardware = LAPTOP) -> Observed:
         patch.setattr(loop, "build_model", _seeing_the_model(seen))
         patch.setattr(loop, "make_optimizer", _seeing_the_optimizer(seen))
         patch.setattr(loop.BatchFeed, "batch", _seeing_steps(seen))
-        patch.setattr(loop, "label_logits", _seeing_micro_batches(seen))
+        patch.setattr(gradients, "label_logits", _seeing_micro_batches(seen))
         patch.setattr(batches, "pack", _seeing_threads(seen))
         seen.done = type_in(line, *more)
     assert seen.done.code == 0, seen.done.err
@@ -109,7 +109,7 @@ def _seeing_steps(seen: Observed) -> Any:
 
 
 def _seeing_micro_batches(seen: Observed) -> Any:
-    label_logits = loop.label_logits
+    label_logits = gradients.label_logits
 
     def forward(model: Any, row: Any, **options: Any) -> Any:
         seen.steps[-1].append(len(row.documents))

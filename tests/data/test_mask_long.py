@@ -52,6 +52,13 @@ def test_answers_stand_where_rendering_each_prompt_finds_them(
     assert answer_spans(render, turns) == _each_rendered(render, turns)
 
 
+def test_white_space_at_the_end_of_a_late_answer_is_not_taken_for_what_follows_it() -> None:
+    render = _template(next(family for family in FAMILIES if family.name == "bare")).renderer()
+    said = [*(["a"] * 9), "a line\n", "a"]
+    turns = [turn for text in said for turn in (Message("user", "a"), Message("assistant", text))]
+    assert answer_spans(render, turns) == _each_rendered(render, turns)
+
+
 def _counted(turns: Sequence[Message]) -> tuple[tuple[AnswerSpan, ...], int]:
     """Spans of a plain template, and how many turns were rendered for them."""
     rendered = 0

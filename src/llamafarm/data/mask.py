@@ -95,6 +95,8 @@ class _Exchange:
         """Answer i, if it and its question are written so behind the answer before it."""
         if last is None or messages[i - 1].role != "user" or messages[i].tool_calls:
             return None
+        if messages[i].content[-1:].isspace():
+            return None  # what follows the answer may begin with the same white space
         asked = self.asked[0] + messages[i - 1].content.strip() + self.asked[1]
         said = self.said[0] + messages[i].content.strip() + self.said[1]
         if not text.startswith(asked + said, last.end):
