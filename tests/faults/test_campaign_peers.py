@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from .campaign import side_by_side
 from .campaign.peer_runs.faults import steps_in
 from .campaign.peer_runs.tools import Point, Scene, make_tools
 from .campaign.peers import (
@@ -115,3 +116,8 @@ def test_equal_ends_are_counted_together() -> None:
         Outcome(False, "other")
     ]
     assert summed_up(outcomes) == "2 × same; 1 × other; steps lost: 0 to 2"
+
+
+def test_the_page_shows_what_was_measured() -> None:
+    page = side_by_side.PAGE.read_text("utf-8")
+    assert page == side_by_side.page_with(load_table(side_by_side.RESULTS), page)

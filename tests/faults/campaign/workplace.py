@@ -59,7 +59,6 @@ _STRATEGIES: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
             "per_device_train_batch_size": 1,
             "gradient_accumulation_steps": 1,
             "eval_steps": 500,
-            "save_steps": 50,
             # What is logged is kept for the curves, so that it would be seen to grow.
             "logging_steps": 1000,
         },

@@ -206,7 +206,8 @@ class Zygote:
     def close(self) -> None:
         """End the server, and with it every child that still runs."""
         if self.facts:
-            self._connection.send(None)
+            with contextlib.suppress(OSError):  # it may have died
+                self._connection.send(None)
         else:
             self._server.terminate()  # it may be importing still
         self._server.wait(30)
