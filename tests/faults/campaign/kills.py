@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from tests.faults.campaign.outcome import (
@@ -44,7 +45,9 @@ def cases(workdir: Path, form: Form) -> Iterator[Case]:
         if name == "early" and not references[name].stopped_early
     )
     tickets = _Tickets(kills, inside)
-    yield from each(_chains(place, references, tickets, by_console))
+    numbers = count()
+    while tickets.left:  # the last runs may have given some back
+        yield from each(_chains(place, references, tickets, numbers, by_console))
 
 
 class _Tickets:
@@ -54,6 +57,11 @@ class _Tickets:
         self._kinds = [True] * inside + [False] * (kills - inside)
         chance_of("kills").shuffle(self._kinds)
         self._lock = threading.Lock()
+
+    @property
+    def left(self) -> int:
+        """How many nobody has taken."""
+        return len(self._kinds)
 
     def take(self) -> bool | None:
         """Whether the next kill is inside a save; None when all are done or being done."""
@@ -67,14 +75,17 @@ class _Tickets:
 
 
 def _chains(
-    place: Workplace, references: dict[str, Reference], tickets: _Tickets, by_console: int
+    place: Workplace,
+    references: dict[str, Reference],
+    tickets: _Tickets,
+    numbers: Iterator[int],
+    by_console: int,
 ) -> Iterator[Job]:
-    number = 0
     while (first := tickets.take()) is not None:
+        number = next(numbers)
         name = list(references)[number % len(references)]
         chain = _Chain(place, name, references[name], number, number < by_console)
         yield f"{name}, run {number}", lambda chain=chain, kind=first: chain.run(tickets, kind)
-        number += 1
 
 
 @dataclass(frozen=True)

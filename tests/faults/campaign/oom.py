@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
+import multiprocessing
 import random
 import re
 import resource
@@ -553,6 +553,7 @@ def _whole_command(bench: Bench, setting: Setting, output: str, rng: random.Rand
 
 # A real one.
 
+_CHILD_SECONDS = 240.0
 _WIDE = 32_768
 _ROWS_AT_ONCE = 16
 
@@ -563,7 +564,6 @@ def _real(bench: Bench, setting: Setting, output: str, rng: random.Random) -> Ou
     if not model.exists():
         write_tiny_model(model, vocab_size=_WIDE)
         whole = _wide_plan(model, bench.workdir / "wide-reference")
-        # In a process of its own too: what this one has used and freed, a copy of it could use.
         _in_child(partial(run_plan, whole, data=_wide_data()))
     spare = rng.randrange(180, 320) * 2**20
     plan = _wide_plan(model, bench.workdir / output)
@@ -608,19 +608,18 @@ def _train_within(plan: TrainingPlan, spare: int) -> None:
     run_plan(plan, data=_wide_data())
 
 
-def _in_child(function: Callable[[], None]) -> int:
-    """Exit status of a copy of this process that calls a function: 0 where it returned."""
-    process = os.fork()
-    if not process:
-        signal.alarm(120)
-        try:
-            function()
-            os._exit(0)
-        except BaseException as error:
-            sys.stderr.write(f"{error!r}\n"[:500])
-        finally:
-            os._exit(1)
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+def _in_child(function: Callable[[], object]) -> int:
+    """Exit status of a new process that calls a function: 0 where it returned.
+
+    Not a copy of this one, which may hold memory that it has freed and a copy could use.
+    """
+    process = multiprocessing.get_context("spawn").Process(target=function)
+    process.start()
+    process.join(_CHILD_SECONDS)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+    return int(process.exitcode or 0)
 
 
 SHORTAGES: tuple[Shortage, ...] = (

@@ -93,8 +93,8 @@ class _Run:
                 time.sleep(chance.uniform(0, _SECOND_SECONDS))
                 child.signal(number)
             code = child.wait()
-            if code == 0:
-                continue  # it was done before
+            if code == 0 or run_status(self.out) == "completed":
+                continue  # it was done before, or all but gone
             fault = self._fault(child, code, _CODES[number], double=kind.startswith("double"))
             fault = fault or resume_to_the_end(self.place, self.strategy, self.name, self.reference)
             name = f"{kind} to {self.name} after step {step}"

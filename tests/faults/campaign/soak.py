@@ -39,7 +39,7 @@ def cases(workdir: Path, form: Form) -> Iterator[Case]:
     steps = _STEPS[form]
     changes = {"max_steps": steps, "save_steps": _SAVE_EVERY[form]}
     place = make_workplace(workdir / "place", {"soak": changes})
-    samples, code, stderr = _watch(place, steps * _MOST_SECONDS_A_STEP)
+    samples, code, stderr = _watch(place, steps)
     status = run_status(place.out("soak"))
     fault = f"exit {code}, {status}: {last_lines(stderr)}" if code or status != "completed" else ""
     yield Case("the run ends", not fault, fault, {"steps": steps})
@@ -59,7 +59,7 @@ class _Sample:
     checkpoints: int
 
 
-def _watch(place: Workplace, most_seconds: float) -> tuple[list[_Sample], int, str]:
+def _watch(place: Workplace, steps: int) -> tuple[list[_Sample], int, str]:
     child = start(place, place.train("soak", "soak"))
     process = Path("/proc") / str(child.pid)
     checkpoints = place.out("soak") / "checkpoints"
@@ -67,14 +67,15 @@ def _watch(place: Workplace, most_seconds: float) -> tuple[list[_Sample], int, s
     samples: list[_Sample] = []
     while child.poll() is None:
         seconds = time.monotonic() - started
-        if seconds > most_seconds:
+        if seconds > steps * _MOST_SECONDS_A_STEP:
             child.signal(signal.SIGKILL)
         try:
             rss = _rss_bytes(process)
             files = len(list((process / "fd").iterdir()))
         except (FileNotFoundError, ProcessLookupError, StopIteration):
             break
-        if checkpoints.exists():
+        # After the last save come the final model and the summary, which are no part of a slope.
+        if checkpoints.exists() and not (checkpoints / f"checkpoint-{steps}").exists():
             kept = len([p for p in checkpoints.iterdir() if not p.name.startswith(".")])
             samples.append(_Sample(seconds, rss, files, kept))
         time.sleep(1 / _SAMPLES_A_SECOND)
