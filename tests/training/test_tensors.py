@@ -80,7 +80,7 @@ def test_large_models_are_written_in_shards_with_an_index(monkeypatch: pytest.Mo
 
     from llamafarm.training.backends.pytorch import tensors
 
-    monkeypatch.setattr(tensors, "_MAX_SHARD_BYTES", 4000)
+    monkeypatch.setattr(tensors, "MAX_SHARD_BYTES", 4000)
     state = {f"layer.{i}.weight": torch.full((500,), float(i)) for i in range(5)}
     files = dict(model_files(state, "model"))
     index = json.loads(files["model.safetensors.index.json"])

@@ -24,7 +24,7 @@ from tests.faults.campaign.outcome import (
 from tests.faults.campaign.row import Case, Form, Row
 from tests.faults.campaign.shim import Fault, Shim, When, read_log
 from tests.faults.campaign.together import Job, chance_of, each
-from tests.faults.campaign.training import resume_to_the_end, start, train_reference
+from tests.faults.campaign.training import resume_to_the_end, start, train_references
 from tests.faults.campaign.workplace import Workplace, make_workplace, strategy_names
 
 # How many kills, how many of them inside saves, and how many chains run the console command.
@@ -38,7 +38,7 @@ def cases(workdir: Path, form: Form) -> Iterator[Case]:
     kills, inside, by_console = _COUNTS[form]
     place = make_workplace(workdir / "place")
     names = strategy_names()
-    references = {name: train_reference(place, name) for name in names}
+    references = train_references(place, names)
     yield from (
         Case("the strategy that stops early does not", passed=False)
         for name in names

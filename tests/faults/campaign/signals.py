@@ -24,7 +24,7 @@ from tests.faults.campaign.outcome import (
 )
 from tests.faults.campaign.row import Case, Form, Row
 from tests.faults.campaign.together import Job, chance_of, each
-from tests.faults.campaign.training import resume_to_the_end, start, train_reference
+from tests.faults.campaign.training import resume_to_the_end, start, train_references
 from tests.faults.campaign.workplace import Workplace, make_workplace
 from tests.faults.campaign.zygote import PATIENCE_SECONDS, Child
 
@@ -43,7 +43,7 @@ _TRIES = 5
 def cases(workdir: Path, form: Form) -> Iterator[Case]:
     """A case for every signal, or pair of them."""
     place = make_workplace(workdir / "place")
-    references = {name: train_reference(place, name) for name in _STRATEGIES}
+    references = train_references(place, _STRATEGIES)
     yield from each(_jobs(place, references, form))
 
 

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from tests.e2e.commands import COMMAND, environment
@@ -18,6 +20,7 @@ from tests.faults.campaign.outcome import (
     unseen,
 )
 from tests.faults.campaign.shim import Shim, read_log
+from tests.faults.campaign.together import at_once
 from tests.faults.campaign.workplace import Workplace
 from tests.faults.campaign.zygote import PATIENCE_SECONDS, Child, shared_zygote
 
@@ -49,6 +52,14 @@ def train_reference(place: Workplace, strategy: str) -> Reference:
     if missed := unseen(place.out(name), operations):
         raise RuntimeError(f"written past the shim: {', '.join(missed)}")
     return reference_of(place.out(name), seconds, operations)
+
+
+def train_references(place: Workplace, strategies: Sequence[str]) -> dict[str, Reference]:
+    """By strategy; a few at a time."""
+    shared_zygote()
+    with ThreadPoolExecutor(at_once()) as pool:
+        references = pool.map(partial(train_reference, place), strategies)
+        return dict(zip(strategies, references, strict=True))
 
 
 def resume_to_the_end(

@@ -327,6 +327,7 @@ def _call(order: _Order) -> int:
     # As the interpreter makes them, now that it is settled what the descriptors are.
     sys.stdout = os.fdopen(1, "w", closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+    sys.argv = ["llamafarm", *order.argv]
     from llamafarm.cli.main import _prepare_process, main
 
     _prepare_process()
