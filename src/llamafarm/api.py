@@ -44,6 +44,9 @@ from llamafarm.readiness import (
     plan_run,
     problems_of,
 )
+from llamafarm.recommendation import DEMO_ROWS as DEMO_ROWS
+from llamafarm.recommendation import Recommendation as Recommendation
+from llamafarm.recommendation import RecommendRequest as RecommendRequest
 from llamafarm.redact import redact
 
 if TYPE_CHECKING:
@@ -217,6 +220,15 @@ def setup(
         report,
         planned.hardware,
     )
+
+
+def recommend(request: RecommendRequest, sinks: Sequence[Sink] = ()) -> Recommendation:
+    """The strategy that `train` would make for these rows, this model and this machine, as a file
+    with its reasons. Raises UserError.
+    """
+    from llamafarm import recommendation
+
+    return recommendation.recommend(request, _emitter(sinks))
 
 
 def prepare_data(request: PrepareRequest, sinks: Sequence[Sink] = ()) -> PrepareReport:

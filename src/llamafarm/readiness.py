@@ -76,7 +76,6 @@ def ready_data(
     """The tokenizer and the rows made with it. Faults of independent parts go to `faults`."""
     from llamafarm.data.prepare import prepare
     from llamafarm.data.token_row import adds_bos
-    from llamafarm.models.resolve import resolve_model
     from llamafarm.models.shape_reader import read_shape
     from llamafarm.models.tokenizer import load_tokenizer
     from llamafarm.planning.resolve_data import resolve_data
@@ -85,16 +84,7 @@ def ready_data(
     ready = ReadyData()
     cwd = Path.cwd()
     with faults:
-        origin = strategy.origin("base_model.id")
-        in_file = strategy.file if origin is not None and origin.kind == "strategy" else None
-        ready.source = resolve_model(
-            strategy.base_model,
-            working_directory=cwd,
-            strategy_file=in_file,
-            allow_download=allow_download,
-        )
-        if ready.source.notice:
-            emit(MessageEvent(level="notice", text=ready.source.notice))
+        ready.source = find_model(strategy, allow_download=allow_download, emit=emit)
         ready.tokenizer = load_tokenizer(ready.source.directory)
         ready.shape = read_shape(ready.source.directory)
     with faults:
@@ -114,6 +104,27 @@ def ready_data(
                 work=lambda what, done, total: emit(WorkEvent(what=what, done=done, total=total)),
             )
     return ready
+
+
+def find_model(
+    strategy: Strategy, *, allow_download: bool, emit: Callable[[Event], None]
+) -> ModelSource:
+    """The base model on this machine; another one that stands in for it is told. Raises
+    ModelError.
+    """
+    from llamafarm.models.resolve import resolve_model
+
+    origin = strategy.origin("base_model.id")
+    in_file = strategy.file if origin is not None and origin.kind == "strategy" else None
+    source = resolve_model(
+        strategy.base_model,
+        working_directory=Path.cwd(),
+        strategy_file=in_file,
+        allow_download=allow_download,
+    )
+    if source.notice:
+        emit(MessageEvent(level="notice", text=source.notice))
+    return source
 
 
 def plan_run(

@@ -64,7 +64,9 @@ def test_the_engine_finds_the_losses_of_transformers(
     engine, expected = both
     assert engine.trained_tokens == expected.trained_tokens
     assert engine.scores.loss == pytest.approx(expected.loss, abs=LOSS_TOLERANCE)
-    assert list(engine.row_losses.values()) == pytest.approx(expected.row_losses, abs=ROW_TOLERANCE)
+    assert list(engine.row_losses.values()) == pytest.approx(
+        expected.by_row.losses, abs=ROW_TOLERANCE
+    )
     assert engine.scores.accuracy == pytest.approx(expected.accuracy, abs=0.03)
     assert engine.scores.perplexity == pytest.approx(math.exp(engine.scores.loss))
 

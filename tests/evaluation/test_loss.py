@@ -10,6 +10,7 @@ import torch
 from llamafarm.errors import RunError
 from llamafarm.evaluation import loss as module
 from llamafarm.evaluation.loss import LossResult, evaluate_loss
+from llamafarm.evaluation.row_losses import RowLosses
 from llamafarm.models.packed import PackedRow, label_logits, use_packed_attention
 from tests.models.test_packed import rows, tiny
 
@@ -30,21 +31,21 @@ def test_the_batch_size_does_not_move_the_loss(model: torch.nn.Module, batch_siz
     result = evaluate_loss(model, rows(7), batch_size=batch_size, packed=True, device="cpu")
     expected = reference(model)
     assert result.loss == pytest.approx(expected.loss, abs=1e-6)
-    assert result.row_losses == pytest.approx(expected.row_losses, abs=1e-5)
+    assert result.by_row.losses == pytest.approx(expected.by_row.losses, abs=1e-5)
     assert (result.correct, result.trained_tokens) == (expected.correct, expected.trained_tokens)
 
 
 def test_the_loss_is_weighted_by_tokens_not_by_rows(model: torch.nn.Module) -> None:
     result = reference(model)
     counts = [int(rows(7).trained(i).sum()) for i in range(7)]
-    weighted = sum(loss * count for loss, count in zip(result.row_losses, counts, strict=True))
+    weighted = sum(loss * count for loss, count in zip(result.by_row.losses, counts, strict=True))
     assert result.loss == pytest.approx(weighted / sum(counts), abs=1e-9)
     assert result.trained_tokens == sum(counts)
 
 
 def test_perplexity_is_the_exponential_of_the_loss_and_may_be_infinite() -> None:
-    assert LossResult(2.0, 0, 1, (2.0,)).perplexity == math.exp(2)
-    assert LossResult(1e6, 0, 1, (1e6,)).perplexity == math.inf
+    assert LossResult(2.0, 0, 1, RowLosses((2.0,), (1,))).perplexity == math.exp(2)
+    assert LossResult(1e6, 0, 1, RowLosses((1e6,), (1,))).perplexity == math.inf
 
 
 def test_the_mode_of_the_model_and_the_random_state_are_left_as_they_were(
@@ -110,7 +111,7 @@ def test_rows_that_do_not_fit_are_done_again_in_halves_and_none_is_left_out(
     assert told == [(3, "no room"), (1, "no room")]
     assert done == [1, 2, 3, 4, 5, 6, 7]
     assert result.loss == pytest.approx(expected.loss, rel=1e-6)
-    assert result.row_losses == pytest.approx(expected.row_losses, abs=1e-5)
+    assert result.by_row.losses == pytest.approx(expected.by_row.losses, abs=1e-5)
     assert (result.correct, result.trained_tokens) == (expected.correct, expected.trained_tokens)
 
 

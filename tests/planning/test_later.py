@@ -27,7 +27,6 @@ from tests.planning.building import plan_for, remarks
         ("training_args.report_to", {"training_args": TrainingArgs(report_to=("mlflow",))}),
         ("training_args.report_to", {"training_args": TrainingArgs(report_to=("trackio",))}),
         ("monitoring.use_wandb", {"monitoring": Monitoring(use_wandb=True)}),
-        ("stop_on_overfitting", {"stop_on_overfitting": True}),
         ("distributed", {"distributed": {"num_gpus": 2}}),
     ],
 )

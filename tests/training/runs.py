@@ -169,6 +169,7 @@ def tiny_plan(model_dir: Path, output_dir: Path, **changes: Any) -> TrainingPlan
         torch_compile=False,
         seed=42,
         on_nonfinite="stop",
+        stop_on_overfitting=False,
         forecast=Forecast(1, 2, (), 1, 2, 1, None, None, ""),
     )
     adapter = changes.pop("adapter", {})

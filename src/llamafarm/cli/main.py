@@ -28,6 +28,8 @@ from llamafarm.errors import EXIT_DEFECT, EXIT_OK, EXIT_USER, LlamafarmError
 
 COMMANDS: Mapping[str, str] = {
     "train": "Fine-tune a model, evaluate it, keep the best.",
+    "recommend": "Write the strategy that fits data, model and machine, with its reasons.",
+    "init": "Write a first strategy for data, model and machine, with what each value is for.",
     "setup": "Check everything that train needs, and train nothing.",
     "prepare": "Turn raw files into clean training rows.",
     "inspect": "Show what is in a dataset before it is trained on.",

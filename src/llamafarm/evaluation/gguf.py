@@ -23,6 +23,7 @@ from llamafarm.evaluation.report import (
     row_warnings,
 )
 from llamafarm.evaluation.request import EvaluationTask
+from llamafarm.evaluation.row_losses import RowLosses
 from llamafarm.models.gguf_file import GgufFile, read_gguf
 from llamafarm.models.llama_cpp import LlamaCpp
 from llamafarm.models.record import read_model_record
@@ -87,7 +88,7 @@ def measure_gguf(
     return Measured(
         model_scores(losses, samples),
         losses.trained_tokens,
-        {str(row.source): loss for row, loss in zip(rows, losses.row_losses, strict=True)},
+        {str(row.source): loss for row, loss in zip(rows, losses.by_row.losses, strict=True)},
         request.max_length,
         row_warnings(Cuts.of(truncated), dropped, len(rows), request.max_length),
     )
@@ -139,4 +140,4 @@ def _losses(
         correct += sum(likeliest for _, likeliest in found)
         on_row(len(sums))
     means = tuple(loss / count for loss, count in zip(sums, counts, strict=True))
-    return LossResult(sum(sums), correct, sum(counts), means)
+    return LossResult(sum(sums), correct, sum(counts), RowLosses(means, tuple(counts)))

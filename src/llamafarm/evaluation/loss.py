@@ -15,6 +15,7 @@ from torch import nn
 
 from llamafarm.data.tokenized import TokenRows
 from llamafarm.errors import RunError
+from llamafarm.evaluation.row_losses import RowLosses
 from llamafarm.hardware.out_of_memory import is_out_of_memory, release_memory
 from llamafarm.models.packed import label_logits, pack, token_losses
 
@@ -24,18 +25,18 @@ class LossResult:
     """Sums over a dataset. loss in nats per trained token; accuracy: share of trained tokens ranked
     first.
 
-    row_losses: mean loss of each row, in order.
+    by_row: every row's mean loss and its trained tokens, in order.
     """
 
     loss_sum: float
     correct: int
     trained_tokens: int
-    row_losses: tuple[float, ...]
+    by_row: RowLosses
 
     @property
     def rows(self) -> int:
         """Number of rows."""
-        return len(self.row_losses)
+        return len(self.by_row.losses)
 
     @property
     def loss(self) -> float:
@@ -99,7 +100,10 @@ def evaluate_loss(
         loss_sum=sum(part.loss_sum for part in parts),
         correct=sum(part.correct for part in parts),
         trained_tokens=sum(part.trained_tokens for part in parts),
-        row_losses=tuple(loss for part in parts for loss in part.row_losses),
+        by_row=RowLosses(
+            tuple(loss for part in parts for loss in part.row_losses),
+            tuple(count for part in parts for count in part.row_tokens),
+        ),
     )
 
 
@@ -111,6 +115,7 @@ class _Part:
     correct: int
     trained_tokens: int
     row_losses: tuple[float, ...]
+    row_tokens: tuple[int, ...]
 
 
 def _evaluate_batch(
@@ -128,7 +133,9 @@ def _evaluate_batch(
         losses = token_losses(logits, row.labels).double()
         means = [float(part.mean()) for part in torch.split(losses, list(row.label_counts))]
         correct = int((logits.argmax(dim=-1) == row.labels).sum())
-        return _Part(float(losses.sum()), correct, row.num_labels, tuple(means))
+        return _Part(
+            float(losses.sum()), correct, row.num_labels, tuple(means), tuple(row.label_counts)
+        )
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

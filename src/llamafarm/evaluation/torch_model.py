@@ -64,7 +64,7 @@ def measure_torch_model(
     return Measured(
         model_scores(losses, samples),
         losses.trained_tokens,
-        dict(zip(places, losses.row_losses, strict=True)),
+        dict(zip(places, losses.by_row.losses, strict=True)),
         max_length,
         row_warnings(
             Cuts(report.truncated, report.rows_truncated, report.trained_tokens_cut),

@@ -8,7 +8,7 @@ times are seconds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Protocol
 
 from llamafarm.decision import Decision
@@ -68,10 +68,51 @@ class StartEvent(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsEvent(Event):
+    """What the run was told to do, for whoever reads its events; before the start event.
+
+    method: lora, qlora or full; rank, alpha: 0 where there is no adapter; guide_*: what the tables
+    say for this model, method and number of rows; warmup_steps, total_steps, steps_per_epoch: in
+    optimizer steps; memory_limit_bytes: of the device, 0 where it is not known.
+    """
+
+    kind: ClassVar[str] = "settings"
+    method: str
+    rank: int
+    alpha: float
+    dropout: float
+    total_parameters: int
+    trainable_parameters: int
+    learning_rate: float
+    scheduler: str
+    warmup_steps: int
+    weight_decay: float
+    max_grad_norm: float
+    num_epochs: float
+    total_steps: int
+    steps_per_epoch: int
+    micro_batch_size: int
+    accumulation_steps: int
+    num_workers: int
+    gradient_checkpointing: bool
+    patience: int
+    train_rows: int
+    eval_rows: int
+    guide_learning_rate_low: float
+    guide_learning_rate_high: float
+    guide_epochs_high: float
+    memory_limit_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepEvent(Event):
     """After an optimizer step. loss: per trained token, over the steps since the last step event;
-    tokens, trained_tokens: since the start of the run; tokens_per_second: since the last step
-    event.
+    tokens, trained_tokens: since the start of the run; tokens_per_second, step_seconds,
+    data_seconds: since the last step event.
+
+    step_seconds: spent in steps; data_seconds: spent waiting for their rows; memory_bytes: what the
+    device holds now, or the process on a CPU; device_utilisation: percent; None where
+    nothing measures it.
     """
 
     kind: ClassVar[str] = "step"
@@ -84,6 +125,10 @@ class StepEvent(Event):
     trained_tokens: int
     tokens_per_second: float
     seconds: float
+    step_seconds: float = 0.0
+    data_seconds: float = 0.0
+    memory_bytes: int = 0
+    device_utilisation: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +148,9 @@ class EvalEvent(Event):
     set.
 
     accuracy: share of trained tokens that the model ranks first; metrics: user metrics by name.
+    standard_error: of eval_loss, with rows as the units that were drawn; change: eval_loss minus
+    that of the best evaluation before, and its standard error over the same rows. None: it cannot
+    be said.
     """
 
     kind: ClassVar[str] = "eval"
@@ -116,6 +164,9 @@ class EvalEvent(Event):
     seconds: float
     best: bool
     metrics: Mapping[str, float]
+    standard_error: float | None = None
+    change: float | None = None
+    change_standard_error: float | None = None
 
     def value_of(self, metric: str) -> float | None:
         """The number that `metric_for_best_model` names, with or without `eval_`; None: not
@@ -216,23 +267,34 @@ class OutOfMemoryEvent(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FindingEvent(Event):
-    """Something worth a look. rule: its short name; text: with numbers; rows: `file:line`."""
+    """Something worth a look. rule: its short name; text: with numbers; rows: `file:line`.
+
+    confidence: 0 to 1; numbers: the evidence by name; advice: what to do, in words; patch: values
+    to try, by their path in a strategy file's `config`.
+    """
 
     kind: ClassVar[str] = "finding"
     step: int
     rule: str
     text: str
     rows: tuple[str, ...] = ()
+    confidence: float = 1.0
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    advice: str = ""
+    patch: Mapping[str, float | int | str | bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarlyStopEvent(Event):
-    """No improvement for the agreed number of evaluations."""
+    """The run ends before its last step. rule: the finding that ended it; empty: no improvement for
+    the agreed number of evaluations.
+    """
 
     kind: ClassVar[str] = "early_stop"
     step: int
     best_step: int
     evaluations_without_improvement: int
+    rule: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,6 +346,7 @@ class Sink(Protocol):
 RECORDED_EVENTS: Mapping[str, type[Event]] = {
     event.kind: event
     for event in (
+        SettingsEvent,
         StartEvent,
         StepEvent,
         EvalEvent,

@@ -84,6 +84,8 @@ def event_line(event: Event, state: RunState) -> str | None:
             | FindingEvent()
         ):
             return f"warning: {trouble_text(event)}"
+        case EarlyStopEvent(rule=rule) if rule:
+            return f"stopping at step {event.step}: {rule}; step {event.best_step} is kept"
         case EarlyStopEvent():
             return (
                 f"stopping at step {event.step}: nothing better than step {event.best_step} in "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from llamafarm.decision import Decision
+from llamafarm.decision import Decision, Source
 from llamafarm.errors import count_of
 from llamafarm.hardware.facts import GIB
 from llamafarm.models.shape import ModelShape
@@ -21,11 +21,14 @@ EPOCHS, MAX_STEPS = "training_args.num_train_epochs", "training_args.max_steps"
 
 @dataclass(frozen=True, slots=True)
 class BatchSizes:
-    """Conversations per micro-step, micro-steps per optimizer step, and why these."""
+    """Conversations per micro-step, micro-steps per optimizer step; who chose the former, and
+    why.
+    """
 
     micro: int
     accumulation: int
     reason: str
+    source: Source = "table"
 
     @property
     def effective(self) -> int:
@@ -54,7 +57,12 @@ def choose_batch_sizes(
     if micro is None:
         micro, reason = _table_batch(shape, memory_bytes)
         if args.gradient_accumulation_steps is not None:
-            micro = max(1, min(micro, high // args.gradient_accumulation_steps))
+            most = max(1, high // args.gradient_accumulation_steps)
+            if most < micro:
+                reason += f"; {most} x {args.gradient_accumulation_steps} make no more than {high}"
+            micro = min(micro, most)
+        if num_rows < micro:
+            reason += f"; there are no more than {count_of(num_rows, 'training example')}"
         micro = min(micro, num_rows)
     accumulation = args.gradient_accumulation_steps
     if accumulation is None:
@@ -69,7 +77,11 @@ def halved(sizes: BatchSizes, *, keep_effective: bool) -> BatchSizes:
     if keep_effective:
         accumulation = max(1, round(sizes.effective / micro))
     return replace(
-        sizes, micro=micro, accumulation=accumulation, reason="what fits into the memory"
+        sizes,
+        micro=micro,
+        accumulation=accumulation,
+        reason="what fits into the memory",
+        source="detected",
     )
 
 
@@ -79,15 +91,9 @@ def batch_decisions(strategy: Strategy, shape: ModelShape, sizes: BatchSizes) ->
     row = tables.size_row(shape.num_parameters)
     decisions = []
     if args.per_device_train_batch_size is None:
-        decisions.append(Decision(MICRO, str(sizes.micro), "table", sizes.reason))
+        decisions.append(Decision(MICRO, str(sizes.micro), sizes.source, sizes.reason))
     else:
-        decisions.append(asked(strategy, MICRO, sizes.micro))
-        if sizes.micro > row.batch_size.high:
-            text = (
-                f"a batch of {sizes.micro} is above what the table advises for "
-                f"{row.billions:.3g}B parameters: {row.batch_size}"
-            )
-            decisions.append(warning(MICRO, sizes.micro, text))
+        decisions += [asked(strategy, MICRO, sizes.micro), *_unusual_batch(sizes, row)]
     if args.gradient_accumulation_steps is None:
         reason = f"an effective batch of {tables.EFFECTIVE_BATCH} is aimed at"
         decisions.append(Decision(ACCUMULATION, str(sizes.accumulation), "default", reason))
@@ -98,6 +104,17 @@ def batch_decisions(strategy: Strategy, shape: ModelShape, sizes: BatchSizes) ->
         "training_args.effective_batch_size", str(sizes.effective), "detected", product
     )
     return [*decisions, effective, _eval_decision(strategy, sizes)]
+
+
+def _unusual_batch(sizes: BatchSizes, row: tables.SizeRow) -> list[Decision]:
+    """A smaller one is only slow, and below 1B the table is our own continuation."""
+    advice = f"what the table advises for {row.billions:.3g}B parameters: {row.batch_size}"
+    if sizes.micro > row.batch_size.high:
+        return [warning(MICRO, sizes.micro, f"a batch of {sizes.micro} is above {advice}")]
+    if sizes.micro < row.batch_size.low and row.billions >= tables.SIZE_ROWS[0].billions:
+        text = f"a batch of {sizes.micro} is below {advice}; a larger one is faster"
+        return [notice(MICRO, sizes.micro, text)]
+    return []
 
 
 def eval_batch_size(strategy: Strategy, sizes: BatchSizes) -> int:
@@ -145,9 +162,9 @@ def _table_batch(shape: ModelShape, memory_bytes: int) -> tuple[int, str]:
     row = tables.size_row(shape.num_parameters)
     enough = memory_bytes >= row.recommended_memory_gib * GIB
     end = row.batch_size.high if enough else row.batch_size.low
-    size = f"{row.billions:.3g}B parameters: {row.batch_size}"
-    have = "" if enough else f", and less than {row.recommended_memory_gib:.3g} GiB of memory"
-    return int(end), size + have
+    size = f"{row.billions:.3g}B parameters: row {row.name}, batch {row.batch_size}"
+    lacks = f"; less than the recommended {row.recommended_memory_gib:.3g} GiB of memory"
+    return int(end), size if enough else size + lacks
 
 
 def _eval_decision(strategy: Strategy, sizes: BatchSizes) -> Decision:

@@ -15,7 +15,6 @@ _OTHER = (
     "training_args.hub_revision",
     "training_args.ddp_find_unused_parameters",
     "monitoring.use_wandb",
-    "stop_on_overfitting",
     "distributed",
 )
 _TRACKERS = ("wandb", "mlflow", "trackio")

@@ -14,7 +14,7 @@ from llamafarm.errors import StrategyError, count_of
 from llamafarm.hardware.precision import Dtype, PrecisionChoice
 from llamafarm.models.shape import LinearLayer, ModelShape
 from llamafarm.planning import tables
-from llamafarm.planning.explain import asked, is_written, settled, shown, warning
+from llamafarm.planning.explain import asked, is_written, notice, settled, shown, warning
 from llamafarm.planning.plan import AdapterPlan, QuantizationPlan
 from llamafarm.strategy.model import Method, Strategy, TorchDtype
 
@@ -182,7 +182,9 @@ def _adapter(strategy: Strategy, shape: ModelShape) -> tuple[AdapterPlan, list[D
         asked(strategy, "method.alpha", alpha)
         if method.alpha is not None
         else Decision("method.alpha", shown(alpha), "default", "2 r"),
+        *_unusual_alpha(strategy, rank, alpha),
         settled(strategy, "method.dropout", method.dropout),
+        *_unusual_dropout(method.dropout),
         _targets_decision(strategy, shape, adapter),
         settled(strategy, "method.bias", method.bias),
     ]
@@ -204,12 +206,31 @@ def _rank(strategy: Strategy, shape: ModelShape) -> tuple[int, list[Decision]]:
     row = tables.size_row(shape.num_parameters)
     size = f"{row.billions:.3g}B parameters"
     if strategy.method.r is None:
-        return rank, [Decision("method.r", str(rank), "table", size)]
+        reason = f"{size}: row {row.name}, rank {row.rank}"
+        if rank < tables.default_rank(shape.num_parameters):
+            reason += f"; no more than {rank}, the width of the narrowest layer"
+        return rank, [Decision("method.r", str(rank), "table", reason)]
     decisions = [asked(strategy, "method.r", rank)]
     if rank not in row.rank:
         text = f"method.r={rank} is outside what the table advises for {size}: {row.rank}"
         decisions.append(warning("method.r", rank, text))
     return rank, decisions
+
+
+def _unusual_alpha(strategy: Strategy, rank: int, alpha: float) -> list[Decision]:
+    """rsLoRA scales by another rule, for which the guide has no range."""
+    usual = tables.Range(rank, 2 * rank)
+    if strategy.method.use_rslora or alpha in usual:
+        return []
+    text = f"method.alpha={shown(alpha)} is outside the usual r to 2 r ({usual})"
+    return [notice("method.alpha", alpha, f"{text}: it acts like another learning rate")]
+
+
+def _unusual_dropout(dropout: float) -> list[Decision]:
+    if dropout in tables.DROPOUT:
+        return []
+    text = f"method.dropout={shown(dropout)} is above the usual {tables.DROPOUT}"
+    return [warning("method.dropout", dropout, f"{text}: little may be learnt")]
 
 
 def _targets_decision(strategy: Strategy, shape: ModelShape, adapter: AdapterPlan) -> Decision:

@@ -8,7 +8,15 @@ from llamafarm.decision import Decision
 from llamafarm.errors import StrategyError, count_of
 from llamafarm.models.shape import ModelShape
 from llamafarm.planning import tables
-from llamafarm.planning.explain import asked, is_written, problem, settled, shown, warning
+from llamafarm.planning.explain import (
+    asked,
+    is_written,
+    notice,
+    problem,
+    settled,
+    shown,
+    warning,
+)
 from llamafarm.planning.plan import OptimizerPlan
 from llamafarm.strategy.model import Strategy
 
@@ -26,7 +34,10 @@ class LearningRate:
 
 
 def choose_learning_rate(strategy: Strategy, shape: ModelShape, num_rows: int) -> LearningRate:
-    """As written, else by the table; a warning where a written one lies outside it."""
+    """As written, else by the table; a warning where a written one lies outside it.
+
+    Where the row was adapted to the model or the method, a little outside is only noticed.
+    """
     full = strategy.method.type == "full_finetune"
     advised = tables.learning_rate_range(num_rows, shape.num_parameters, full_finetune=full)
     examples = count_of(num_rows, "training example")
@@ -37,14 +48,22 @@ def choose_learning_rate(strategy: Strategy, shape: ModelShape, num_rows: int) -
         rate = tables.default_learning_rate(num_rows, shape.num_parameters, full_finetune=full)
         return LearningRate(rate, (Decision(_RATE, shown(rate), "table", why),))
     decisions = [asked(strategy, _RATE, written)]
-    if written > 2 * advised.high:
-        text = f"more than twice what the table advises, {advised}: the loss may jump or diverge"
-    elif written < advised.low / 2:
-        text = f"less than half of what the table advises, {advised}: little may be learnt"
-    else:
-        return LearningRate(written, tuple(decisions))
-    decisions.append(warning(_RATE, written, f"learning_rate={shown(written)} is {text} ({why})"))
+    if written not in advised:
+        text = f"learning_rate={shown(written)} is {_outside(written, advised)} ({why})"
+        adapted = full or tables.size_factor(shape.num_parameters) > 1
+        little = advised.low / 2 <= written <= 2 * advised.high
+        remark = notice if adapted and little else warning
+        decisions.append(remark(_RATE, written, text))
     return LearningRate(written, tuple(decisions))
+
+
+def _outside(rate: float, advised: tables.Range) -> str:
+    if rate > 2 * advised.high:
+        return f"more than twice what the table advises, {advised}: the loss may jump or diverge"
+    if rate < advised.low / 2:
+        return f"less than half of what the table advises, {advised}: little may be learnt"
+    side = "above" if rate > advised.high else "below"
+    return f"{side} what the table advises, {advised}"
 
 
 def choose_optimizer(strategy: Strategy, rate: LearningRate, warmup_steps: int) -> OptimizerPlan:
@@ -93,8 +112,16 @@ def optimizer_decisions(strategy: Strategy) -> list[Decision]:
             for n in optional
             if is_written(strategy, f"training_args.{n}")
         ),
+        *_unusual_weight_decay(args.weight_decay),
         *_unused_adam_settings(strategy),
     ]
+
+
+def _unusual_weight_decay(decay: float) -> list[Decision]:
+    if decay in tables.WEIGHT_DECAY:
+        return []
+    text = f"weight_decay={shown(decay)} is above the usual {tables.WEIGHT_DECAY}"
+    return [warning("training_args.weight_decay", decay, f"{text}: what is learnt fades again")]
 
 
 def _unused_adam_settings(strategy: Strategy) -> list[Decision]:

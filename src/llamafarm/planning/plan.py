@@ -219,6 +219,7 @@ class TrainingPlan:
     torch_compile: bool
     seed: int
     on_nonfinite: Literal["stop", "skip"]
+    stop_on_overfitting: bool
     forecast: Forecast
     export: ExportPlan | None = None
     stop_words: tuple[str, ...] = ()

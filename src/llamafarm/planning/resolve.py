@@ -47,6 +47,7 @@ from llamafarm.planning.output import output_directory
 from llamafarm.planning.plan import (
     BatchPlan,
     DevicePlan,
+    Dtype,
     Forecast,
     ModelPlan,
     TrainingPlan,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from llamafarm.export.route import ExportRoute
 
 _MEMORY = "hardware.memory_gb"
+_EVAL_SPLIT, _EVAL_ROWS = "dataset.eval_split", "dataset.eval_rows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ def resolve(
         *_output_decision(strategy, working_directory),
         *machine.decisions,
         *method.decisions,
-        *data_decisions,
+        *_with_share(data_decisions, data_request, report),
         *_data_remarks(strategy, data_request, report),
         *rate.decisions,
         *batch_decisions(strategy, shape, fitted.sizes),
@@ -149,7 +151,8 @@ def resolve(
         *schedules.decisions,
         *fitted.decisions,
         *_runtime_decisions(strategy),
-        *_room_remarks(strategy, shape, method, outlook),
+        *_room_remarks(strategy, outlook),
+        *_size_remarks(shape, method, outlook),
         *([] if route is None else [route_decision(route)]),
         *export_decisions,
         *not_in_this_version(strategy),
@@ -176,10 +179,68 @@ def resolve(
         torch_compile=strategy.training_args.torch_compile,
         seed=strategy.training_args.seed,
         on_nonfinite=strategy.on_nonfinite,
+        stop_on_overfitting=strategy.stop_on_overfitting,
         forecast=outlook,
         export=export,
         stop_words=strategy.prompt_template.stop_sequences,
         decisions=tuple(replace(d, field=short_field(d.field)) for d in decisions),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class WithoutData:
+    """What model and machine decide on their own."""
+
+    method: MethodChoice
+    device: DevicePlan
+    weights: Dtype
+    sizes: BatchSizes
+    memory_bytes: int
+    decisions: tuple[Decision, ...]
+
+
+def resolve_without_data(
+    strategy: Strategy,
+    hardware: Hardware,
+    source: ModelSource,
+    shape: ModelShape,
+    *,
+    working_directory: Path,
+    bitsandbytes_available: bool,
+) -> WithoutData:
+    """The same as `resolve`, as far as it goes without a single row. Raises as that does."""
+    device, device_decision = choose_device(
+        strategy.hardware.device, hardware, strategy.origin(DEVICE)
+    )
+    problems = problems_of(strategy, shape, device, bitsandbytes_available=bitsandbytes_available)
+    if problems:
+        count = count_of(len(problems), "problem")
+        raise StrategyError(f"{strategy.id} has {count}", problems)
+    machine = _machine(strategy, hardware, device, device_decision)
+    method = choose_method(strategy, shape, device, machine.precision)
+    # As if there were enough rows for every batch.
+    enough = int(tables.EFFECTIVE_BATCH.high)
+    sizes = choose_batch_sizes(strategy, shape, enough, machine.memory_bytes)
+    decisions = (
+        *_model_decisions(strategy, source),
+        *_output_decision(strategy, working_directory),
+        *machine.decisions,
+        *method.decisions,
+        settled(strategy, "training_args.seed", strategy.training_args.seed),
+        *batch_decisions(strategy, shape, sizes),
+        *_scheduler_decision(strategy),
+        *optimizer_decisions(strategy),
+        *_runtime_decisions(strategy),
+        *_size_remarks(shape, method, None, machine.memory_bytes),
+        *not_in_this_version(strategy),
+    )
+    return WithoutData(
+        method,
+        machine.plan,
+        machine.precision.weights,
+        sizes,
+        machine.memory_bytes,
+        tuple(replace(d, field=short_field(d.field)) for d in decisions),
     )
 
 
@@ -280,14 +341,60 @@ def _output_decision(strategy: Strategy, working_directory: Path) -> list[Decisi
 def _data_remarks(strategy: Strategy, request: DataRequest, report: DataReport) -> list[Decision]:
     """What reading the data has shown, as far as a person should not miss it."""
     lines = [warning("dataset", report.split, text) for text in report.warnings]
-    rows = report.train.rows + (report.eval.rows if report.eval is not None else 0)
+    if request.eval_fraction == 0 or request.eval_auto or report.eval is None:
+        return lines
+    rows = report.train.rows + report.eval.rows
+    path = next((p for p in (_EVAL_ROWS, _EVAL_SPLIT) if is_written(strategy, p)), None)
     advised = auto_share(rows)
-    if 0 < request.eval_fraction != advised and not any(
-        is_written(strategy, path) for path in ("dataset.eval_split", "dataset.eval_rows")
-    ):
-        text = f"for {count_of(rows, 'row')} the table advises `eval_split: {advised:g}`"
-        lines.append(notice("dataset.eval_split", request.eval_fraction, text))
+    if path is None:
+        if advised != request.eval_fraction:
+            text = f"for {count_of(rows, 'row')} the table advises `eval_split: {advised:g}`"
+            lines.append(notice(_EVAL_SPLIT, request.eval_fraction, text))
+        return lines
+    by_number = path == _EVAL_ROWS
+    share = report.eval.rows / rows if by_number else request.eval_fraction
+    text = (
+        f"{share:.2g} of the rows are kept for evaluation; the table advises "
+        f"{tables.EVAL_FRACTION}, for {count_of(rows, 'row')} {advised:g}"
+    )
+    if share > tables.EVAL_FRACTION.high:
+        lines.append(warning(path, share, f"{text}: these rows are not trained on"))
+    elif share < tables.EVAL_FRACTION.low and not by_number:
+        lines.append(notice(path, share, f"{text}: few rows make a noisy loss"))
     return lines
+
+
+def _with_share(
+    decisions: tuple[Decision, ...], request: DataRequest, report: DataReport
+) -> list[Decision]:
+    """`auto` as the share that it came to, now that the rows have been counted."""
+    if not request.eval_auto:
+        return list(decisions)
+    rows = split_row_count(report)
+    share = auto_share(rows)
+    row = tables.split_row(share)
+    found = (
+        f"{share:.0%} of {count_of(rows, 'row')}{'' if row is None else f': row {row.use_case}'}"
+    )
+
+    def counted(decision: Decision) -> Decision:
+        head, mark, _ = decision.reason.partition(": ")
+        by_table = decision.source == "table" or not mark
+        return replace(
+            decision, value=f"{share:g}", reason=found if by_table else f"{head}: {found}"
+        )
+
+    return [
+        counted(d) if d.field == _EVAL_SPLIT and d.source in ("table", "flag", "strategy") else d
+        for d in decisions
+    ]
+
+
+def split_row_count(report: DataReport) -> int:
+    """The rows that the evaluation rows were drawn from."""
+    files = sum(file.rows for file in report.files if file.role == "train")
+    held_out = report.eval.rows if report.eval is not None else 0
+    return files or report.train.rows + held_out
 
 
 def _scheduler_decision(strategy: Strategy) -> list[Decision]:
@@ -295,10 +402,8 @@ def _scheduler_decision(strategy: Strategy) -> list[Decision]:
     return [settled(strategy, "training_args.lr_scheduler_type", name)]
 
 
-def _room_remarks(
-    strategy: Strategy, shape: ModelShape, method: MethodChoice, outlook: Forecast
-) -> list[Decision]:
-    """Too little disk, and less memory than the table asks for although the forecast fits."""
+def _room_remarks(strategy: Strategy, outlook: Forecast) -> list[Decision]:
+    """Too little disk."""
     lines = []
     if outlook.disk_bytes > outlook.disk_free_bytes:
         text = (
@@ -308,16 +413,35 @@ def _room_remarks(
         )
         limit = strategy.training_args.save_total_limit
         lines.append(warning("training_args.save_total_limit", limit, text))
-    row = tables.size_row(shape.num_parameters)
-    memory = outlook.memory_limit_bytes
-    lora = method.adapter is not None and method.quantization is None
-    if lora and outlook.memory_bytes <= memory < row.min_memory_gib * GIB:
-        text = (
-            f"{memory / GIB:.1f} GiB of memory is below the {row.min_memory_gib:.3g} GiB that the "
-            f"table asks for with {row.billions:.3g}B parameters, though the forecast fits"
-        )
-        lines.append(warning(_MEMORY, f"{memory / GIB:.1f}", text))
     return lines
+
+
+def _size_remarks(
+    shape: ModelShape, method: MethodChoice, outlook: Forecast | None, memory_bytes: int = 0
+) -> list[Decision]:
+    """Less memory than the table asks for, for LoRA. outlook None: memory_bytes is all that is
+    known; a forecast that does not fit has a warning of its own.
+    """
+    row = tables.size_row(shape.num_parameters)
+    memory = memory_bytes if outlook is None else outlook.memory_limit_bytes
+    lora = method.adapter is not None and method.quantization is None
+    if not lora or (outlook is not None and outlook.memory_bytes > memory):
+        return []
+    have, size = f"{memory / GIB:.1f}", f"{row.billions:.3g}B parameters"
+    if memory < row.min_memory_gib * GIB:
+        text = (
+            f"{have} GiB of memory is below the {row.min_memory_gib:.3g} GiB that the table asks "
+            f"for with {size} ({row.recommended_memory_gib:.3g} GiB are recommended)"
+        )
+        text += "" if outlook is None else ", though the forecast fits"
+        return [warning(_MEMORY, have, text)]
+    if memory < row.recommended_memory_gib * GIB:
+        text = (
+            f"{have} GiB of memory is enough for {size}, which ask for "
+            f"{row.min_memory_gib:.3g} GiB; {row.recommended_memory_gib:.3g} GiB are recommended"
+        )
+        return [notice(_MEMORY, have, text)]
+    return []
 
 
 def _runtime_decisions(strategy: Strategy) -> list[Decision]:
@@ -326,4 +450,8 @@ def _runtime_decisions(strategy: Strategy) -> list[Decision]:
         settled(strategy, f"training_args.{name}", getattr(args, name))
         for name in ("torch_compile", "dataloader_num_workers")
     ]
-    return [*lines, settled(strategy, "on_nonfinite", strategy.on_nonfinite)]
+    return [
+        *lines,
+        settled(strategy, "on_nonfinite", strategy.on_nonfinite),
+        settled(strategy, "stop_on_overfitting", strategy.stop_on_overfitting),
+    ]

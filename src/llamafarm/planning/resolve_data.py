@@ -331,11 +331,12 @@ def _eval_share(
     whether it follows from their number.
     """
     written = strategy.dataset.eval_split
+    by_table = written == AUTO and _is_left_to_the_table(strategy)
     if not wanted or evaluation is not None:
         why = "evaluation is off" if not wanted else "the evaluation rows have their own file"
         unused = [_EVAL_ROWS] if strategy.dataset.eval_rows is not None else []
         unused += [_STABLE] if strategy.dataset.stable_split else []
-        if written is not None and not isinstance(evaluation, HubDataset):
+        if written is not None and not by_table and not isinstance(evaluation, HubDataset):
             unused.append(_EVAL_SPLIT)
         for path in unused:
             text = f"{whereabouts(strategy, path)} has no effect: {why}"
@@ -358,22 +359,26 @@ def _eval_share(
         message = "auto follows from the number of rows: old rows would move as rows are added"
         hint = "write a fraction, e.g. `eval_split: 0.1`"
         found.strategy_problems.append(problem(strategy, _EVAL_SPLIT, message, hint))
-    if written == AUTO:
+    of_collection = training.collection.eval_fraction if training.collection else None
+    if written == AUTO and not (by_table and of_collection is not None):
         note = (
             f"{VERY_SMALL_SHARE:.0%} of fewer than {VERY_SMALL_DATASET} rows, "
             f"else {STANDARD_SHARE:.0%}"
         )
-        found.decisions.append(asked(strategy, _EVAL_SPLIT, AUTO, note))
+        found.decisions.append(
+            Decision(_EVAL_SPLIT, AUTO, "table", note)
+            if by_table
+            else asked(strategy, _EVAL_SPLIT, AUTO, note)
+        )
         return STANDARD_SHARE, True
-    of_collection = training.collection.eval_fraction if training.collection else None
-    if written is None and of_collection is not None:
+    if of_collection is not None and (written is None or by_table):
         reason = "as the collection of the rows says"
         found.decisions.append(Decision(_EVAL_SPLIT, shown(of_collection), "detected", reason))
         return of_collection, False
     if written is None:
-        reason = f"{STANDARD_SHARE:.0%} of the rows are kept for evaluation"
+        reason = f"{STANDARD_SHARE:.0%} of the rows are kept for evaluation{_split_row()}"
         value = shown(STANDARD_SHARE)
-        found.decisions.append(Decision(_EVAL_SPLIT, value, "default", reason))
+        found.decisions.append(Decision(_EVAL_SPLIT, value, "table", reason))
         return STANDARD_SHARE, False
     number = _number(written)
     if number is None:
@@ -387,9 +392,19 @@ def _eval_share(
             hint = f"for {number:g} percent write `eval_split: {number / 100:g}`"
         message = f"expected a fraction between 0 and 1 (got {number:g})"
         found.strategy_problems.append(problem(strategy, _EVAL_SPLIT, message, hint))
-    note = f"{number:.3g} of the rows are kept for evaluation"
+    note = f"{number:.3g} of the rows are kept for evaluation{_split_row(number)}"
     found.decisions.append(asked(strategy, _EVAL_SPLIT, number, note))
     return number, False
+
+
+def _is_left_to_the_table(strategy: Strategy) -> bool:
+    """`recommend` sets `auto` where nobody says anything: no file, no flag."""
+    return strategy.file is None and strategy.origin(_EVAL_SPLIT) is None
+
+
+def _split_row(share: float = STANDARD_SHARE) -> str:
+    row = tables.split_row(share)
+    return "" if row is None else f": row {row.use_case}"
 
 
 def _number(value: str | float) -> float | None:

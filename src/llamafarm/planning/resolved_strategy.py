@@ -195,6 +195,7 @@ def _run(plan: TrainingPlan) -> Values:
         "training_args.torch_compile": plan.torch_compile,
         "training_args.resume_from_checkpoint": None,
         "on_nonfinite": plan.on_nonfinite,
+        "stop_on_overfitting": plan.stop_on_overfitting,
     }
 
 

@@ -11,7 +11,15 @@ from llamafarm.errors import count_of
 from llamafarm.planning import tables
 from llamafarm.planning.batch import RunLength
 from llamafarm.planning.checks import METRICS
-from llamafarm.planning.explain import asked, is_written, settled, shown, warning, whereabouts
+from llamafarm.planning.explain import (
+    asked,
+    is_written,
+    notice,
+    settled,
+    shown,
+    warning,
+    whereabouts,
+)
 from llamafarm.planning.plan import EvaluationPlan, Every, LoggingPlan, SavingPlan
 from llamafarm.strategy.model import Strategy
 
@@ -61,7 +69,24 @@ def choose_warmup(strategy: Strategy, length: RunLength, num_rows: int) -> Warmu
             "the learning rate never reaches its peak"
         )
         decisions.append(warning(_WARMUP, steps, text))
+    else:
+        decisions += _unusual_warmup(steps, total, num_rows)
     return Warmup(steps, tuple(decisions))
+
+
+def _unusual_warmup(steps: int, total: int, num_rows: int) -> list[Decision]:
+    """Rounded in favour of what was written: a short run has no exact shares."""
+    usual, row = tables.warmup_range(num_rows), tables.data_row(num_rows)
+    advice = (
+        f"warmup_steps={steps} is {steps / total:.3g} of the {count_of(total, 'step')} of this "
+        f"run; the table advises {row.warmup_fraction:g} for "
+        f"{count_of(num_rows, 'training example')}"
+    )
+    if steps > math.ceil(usual.high * total):
+        return [warning(_WARMUP, steps, f"{advice}: most of the run is below the peak rate")]
+    if steps < math.floor(usual.low * total):
+        return [notice(_WARMUP, steps, f"{advice}: the first steps may be unstable")]
+    return []
 
 
 def choose_schedules(strategy: Strategy, length: RunLength, *, has_eval_rows: bool) -> Schedules:

@@ -31,8 +31,11 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class SizeRow:
-    """Model size against hardware. billions: parameters / 1e9; memory in GiB, for LoRA."""
+    """Model size against hardware. name: the row of the guide, or those that it lies between;
+    billions: parameters / 1e9; memory in GiB, for LoRA.
+    """
 
+    name: str
     billions: float
     min_memory_gib: float
     recommended_memory_gib: float
@@ -55,17 +58,18 @@ class DataRow:
 
 @dataclass(frozen=True, slots=True)
 class SplitRow:
-    """How many of all rows are kept for evaluation."""
+    """How many of all rows are kept for evaluation. name: what `recommend --use` calls it."""
 
+    name: str
     use_case: str
     eval_fraction: float
 
 
 SIZE_ROWS = (
-    SizeRow(1, 4, 8, Range(4, 8), Range(1, 2)),
-    SizeRow(3, 8, 16, Range(8, 16), Range(2, 4)),
-    SizeRow(7, 16, 24, Range(16, 32), Range(4, 8)),
-    SizeRow(13, 24, 40, Range(32, 64), Range(4, 8)),
+    SizeRow("1B", 1, 4, 8, Range(4, 8), Range(1, 2)),
+    SizeRow("3B", 3, 8, 16, Range(8, 16), Range(2, 4)),
+    SizeRow("7B", 7, 16, 24, Range(16, 32), Range(4, 8)),
+    SizeRow("13B", 13, 24, 40, Range(32, 64), Range(4, 8)),
 )
 # 10,000 examples are the last that belong to the third row.
 DATA_ROWS = (
@@ -75,14 +79,21 @@ DATA_ROWS = (
     DataRow("over 10000", 10_001, Range(2e-4, 5e-4), Range(1, 2), 0.01),
 )
 SPLIT_ROWS = (
-    SplitRow("very small dataset", VERY_SMALL_SHARE),
-    SplitRow("standard training", STANDARD_SHARE),
-    SplitRow("robust validation", NAMED_SHARES["robust"]),
-    SplitRow("research", NAMED_SHARES["research"]),
+    SplitRow("very-small", "very small dataset", VERY_SMALL_SHARE),
+    SplitRow("standard", "standard training", STANDARD_SHARE),
+    SplitRow("robust", "robust validation", NAMED_SHARES["robust"]),
+    SplitRow("research", "research", NAMED_SHARES["research"]),
 )
+# The guide's usual values where no row decides. Its profiles decay weights by up to 0.02.
+DROPOUT = Range(0, 0.2)
+WEIGHT_DECAY = Range(0, 0.1)
+WARMUP_FRACTION = Range(0.03, 0.1)
+EVAL_FRACTION = Range(VERY_SMALL_SHARE, NAMED_SHARES["research"])
 MAX_LENGTH = 4096
 EFFECTIVE_BATCH = Range(8, 16)
 MAX_BATCH_SIZE = 8
+# A model is called 7B that has up to a tenth more or less.
+_NOMINAL = 0.1
 # The guide's ends of the first and the last row, which the table leaves open.
 _FEWEST_ROWS, _MOST_ROWS = 10, 100_000
 
@@ -104,9 +115,11 @@ def size_row(num_parameters: int) -> SizeRow:
     first, last = SIZE_ROWS[0], SIZE_ROWS[-1]
     if billions <= first.billions:
         batch = [min(MAX_BATCH_SIZE, int(b / billions)) for b in _ends(first.batch_size)]
-        return _scaled(first, billions, batch_size=Range(*batch))
+        name = _nominal(billions) or f"below {first.name}"
+        return _scaled(first, name, billions, batch_size=Range(*batch))
     if billions >= last.billions:
-        return _scaled(last, billions, batch_size=last.batch_size)
+        name = _nominal(billions) or f"above {last.name}"
+        return _scaled(last, name, billions, batch_size=last.batch_size)
     below, above = next(
         pair for pair in itertools.pairwise(SIZE_ROWS) if billions <= pair[1].billions
     )
@@ -116,12 +129,19 @@ def size_row(num_parameters: int) -> SizeRow:
         return a + share * (b - a)
 
     return SizeRow(
+        _nominal(billions) or f"between {below.name} and {above.name}",
         billions,
         between(below.min_memory_gib, above.min_memory_gib),
         between(below.recommended_memory_gib, above.recommended_memory_gib),
         _rank_between(below.rank, above.rank, share),
         Range(*(round(between(a, b)) for a, b in _both(below.batch_size, above.batch_size))),
     )
+
+
+def _nominal(billions: float) -> str:
+    """The row whose size a model is called by; empty where it is none."""
+    near = (r.name for r in SIZE_ROWS if abs(billions / r.billions - 1) <= _NOMINAL)
+    return next(near, "")
 
 
 def _rank_between(below: Range, above: Range, share: float) -> Range:
@@ -137,7 +157,8 @@ def default_rank(num_parameters: int) -> int:
 
     A model that is called 7B may have a tenth less.
     """
-    reached = [row for row in SIZE_ROWS if num_parameters >= 0.9 * row.billions * BILLION]
+    least = (1 - _NOMINAL) * BILLION
+    reached = [row for row in SIZE_ROWS if num_parameters >= least * row.billions]
     return int(reached[-1].rank.high if reached else SIZE_ROWS[0].rank.low)
 
 
@@ -146,6 +167,17 @@ def data_row(num_rows: int) -> DataRow:
     return next(
         row for row in reversed(DATA_ROWS) if num_rows >= row.from_rows or row is DATA_ROWS[0]
     )
+
+
+def split_row(eval_fraction: float) -> SplitRow | None:
+    """The row with this share; None where no row has it."""
+    return next((row for row in SPLIT_ROWS if row.eval_fraction == eval_fraction), None)
+
+
+def warmup_range(num_rows: int) -> Range:
+    """Fractions of a run: the usual ones, and that of the row."""
+    own = data_row(num_rows).warmup_fraction
+    return Range(min(own, WARMUP_FRACTION.low), max(own, WARMUP_FRACTION.high))
 
 
 def default_epochs(num_rows: int) -> int:
@@ -195,10 +227,10 @@ def _position(num_rows: int) -> float:
     return min(1.0, share)
 
 
-def _scaled(row: SizeRow, billions: float, batch_size: Range) -> SizeRow:
+def _scaled(row: SizeRow, name: str, billions: float, batch_size: Range) -> SizeRow:
     scale = billions / row.billions
     low, high = max(1.0, row.min_memory_gib * scale), max(1.0, row.recommended_memory_gib * scale)
-    return SizeRow(billions, low, high, row.rank, batch_size)
+    return SizeRow(name, billions, low, high, row.rank, batch_size)
 
 
 def _ends(range_: Range) -> tuple[float, float]:

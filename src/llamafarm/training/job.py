@@ -18,7 +18,7 @@ from llamafarm.training.state import LoopState
 @dataclass(frozen=True)
 class TrainingJob:
     """Everything a backend needs. resume: a verified checkpoint to go on from; emit: where events
-    go.
+    go; ends_for: the finding that the run is to end for now; empty: none.
     """
 
     plan: TrainingPlan
@@ -28,6 +28,7 @@ class TrainingJob:
     emit: Callable[[Event], None]
     stop: StopRequest
     resume: Checkpoint | None = None
+    ends_for: Callable[[], str] = lambda: ""
 
 
 @dataclass(frozen=True, slots=True)

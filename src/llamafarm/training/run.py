@@ -25,6 +25,7 @@ from llamafarm.errors import (
 )
 from llamafarm.files import write_json_atomic, write_text_atomic
 from llamafarm.hardware.facts import Hardware
+from llamafarm.monitoring.diagnosis import Diagnosis
 from llamafarm.monitoring.events import EndEvent, Event, MessageEvent, ResumeEvent, Sink
 from llamafarm.monitoring.fanout import Fanout
 from llamafarm.monitoring.jsonable import to_jsonable
@@ -40,6 +41,7 @@ from llamafarm.training.checkpoint import (
     newest_valid,
     verify_checkpoint,
 )
+from llamafarm.training.evaluations import forget_evaluations_after
 from llamafarm.training.identity import identity_differences, run_identity
 from llamafarm.training.job import Backend, Outcome, TrainingJob
 from llamafarm.training.run_directory import RunDirectory, open_run_directory
@@ -104,14 +106,16 @@ def _run(
         checkpoint, notes = _resume_point(plan, directory, options)
         step = checkpoint.step if checkpoint else -1
         cut_after(directory.metrics_file, step)
+        forget_evaluations_after(directory.evaluations, step)
         write_text_atomic(directory.strategy_file, inputs.strategy_yaml)
         record = _run_record(inputs, options, directory.read_run() if options.resume else {})
-        with _all_sinks(directory, plan, sinks) as emit:
+        diagnosis = Diagnosis(read_events(directory.metrics_file))
+        with _all_sinks(directory, plan, sinks, diagnosis) as emit:
             for note in notes:
                 emit(MessageEvent(level="warning", text=redact(note)))
             if options.resume:
                 emit(_resume_event(checkpoint))
-            return _train(backend, inputs, directory, checkpoint, emit, record)
+            return _train(backend, inputs, directory, checkpoint, emit, record, diagnosis)
 
 
 def _backend(plan: TrainingPlan) -> Backend:
@@ -133,13 +137,21 @@ def _train(
     checkpoint: Checkpoint | None,
     emit: Callable[[Event], None],
     record: dict[str, Any],
+    diagnosis: Diagnosis,
 ) -> RunSummary:
     """Whatever happens, run.json and summary.json say how it ended; a signal waits for that too."""
     started = time.monotonic()
     with StopRequest() as stop:
         write_json_atomic(directory.run_file, redact_values(record | {"status": "running"}))
         job = TrainingJob(
-            inputs.plan, inputs.data, inputs.tokenizer, directory, emit, stop, checkpoint
+            inputs.plan,
+            inputs.data,
+            inputs.tokenizer,
+            directory,
+            emit,
+            stop,
+            checkpoint,
+            ends_for=lambda: diagnosis.overfitting if inputs.plan.stop_on_overfitting else "",
         )
         try:
             outcome = backend(job)
@@ -274,10 +286,10 @@ def _resume_event(checkpoint: Checkpoint | None) -> ResumeEvent:
 
 @contextmanager
 def _all_sinks(
-    directory: RunDirectory, plan: TrainingPlan, sinks: Sequence[Sink]
+    directory: RunDirectory, plan: TrainingPlan, sinks: Sequence[Sink], diagnosis: Diagnosis
 ) -> Iterator[Callable[[Event], None]]:
     """metrics.jsonl first: what a person saw is then on disk. Where the disk refuses it, the run
-    goes on and the person is told once.
+    goes on and the person is told once. What an event shows to be wrong follows it.
     """
     metrics = MetricsFile(directory.metrics_file)
     own: list[Sink] = [metrics]
@@ -294,6 +306,8 @@ def _all_sinks(
             text = f"{metrics.trouble}; the run goes on, and events wait in memory"
             fanout.handle(MessageEvent(level="warning", text=redact(text)))
         told = told and bool(metrics.trouble)
+        for finding in diagnosis.add(event):
+            fanout.handle(finding)
 
     try:
         yield emit

@@ -32,7 +32,7 @@ from llamafarm.files import (
 
 _LOCK = ".lock"
 _FILES = ("run.json", "strategy.yaml", "metrics.jsonl", "summary.json", "report.html", "README.md")
-_DIRECTORIES = ("checkpoints", "final_model", "logs", "plots", "ollama", "gguf")
+_DIRECTORIES = ("checkpoints", "evaluations", "final_model", "logs", "plots", "ollama", "gguf")
 
 _HOLDER = re.compile(r"process ([0-9]{1,9}) on (.*)\n")
 # How long a holder may take to write its line, and a check to let go of the lock.
@@ -65,6 +65,11 @@ class RunDirectory:
     def summary_file(self) -> Path:
         """The numbers of the run."""
         return self.root / "summary.json"
+
+    @property
+    def evaluations(self) -> Path:
+        """The loss of every row: of the base, of the best step and of the last."""
+        return self.root / "evaluations"
 
     @property
     def checkpoints(self) -> Path:

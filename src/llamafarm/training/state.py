@@ -28,6 +28,7 @@ class LoopState:
     loss_tokens: int = 0
     window_tokens: int = 0
     window_seconds: float = 0.0
+    window_data_seconds: float = 0.0
     evaluated_step: int = -1
     base_eval_loss: float | None = None
     eval_loss: float | None = None
@@ -44,6 +45,11 @@ class LoopState:
     recent_norms: list[float] = field(default_factory=list)
     seconds: float = 0.0
     train_seconds: float = 0.0
+
+    def begin_window(self) -> None:
+        """A step event was sent: what it tells of starts anew."""
+        self.loss_sum, self.loss_tokens = 0.0, 0
+        self.window_tokens, self.window_seconds, self.window_data_seconds = 0, 0.0, 0.0
 
     def to_json(self) -> dict[str, Any]:
         """For trainer_state.json."""

@@ -6,6 +6,7 @@ import resource
 import sys
 from typing import Any
 
+import psutil
 import torch
 
 from llamafarm.planning.plan import DevicePlan
@@ -34,3 +35,24 @@ def peak_memory_bytes(device: torch.device) -> int:
         return int(torch.cuda.max_memory_allocated(device))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def held_memory_bytes(device: torch.device) -> int:
+    """What is held now: device memory on CUDA and MPS, resident memory of the process elsewhere."""
+    if device.type == "cuda":
+        return int(torch.cuda.memory_allocated(device))
+    if device.type == "mps":
+        return int(torch.mps.driver_allocated_memory())
+    return int(psutil.Process().memory_info().rss)
+
+
+def device_utilisation(device: torch.device) -> float | None:
+    """Percent of the last moments in which a kernel ran, as NVML tells it; None where there is no
+    NVML, or it does not answer.
+    """
+    if device.type != "cuda":
+        return None
+    try:
+        return float(torch.cuda.utilization(device))
+    except (ModuleNotFoundError, RuntimeError):
+        return None

@@ -31,7 +31,12 @@ from llamafarm.monitoring.events import (
     StepEvent,
 )
 from llamafarm.training.backends.pytorch.batches import BatchFeed, StepBatch
-from llamafarm.training.backends.pytorch.device import new_accelerator, peak_memory_bytes
+from llamafarm.training.backends.pytorch.device import (
+    device_utilisation,
+    held_memory_bytes,
+    new_accelerator,
+    peak_memory_bytes,
+)
 from llamafarm.training.backends.pytorch.gradients import (
     GradientMaker,
     Gradients,
@@ -42,8 +47,10 @@ from llamafarm.training.backends.pytorch.model import EmbeddingNoise, build_mode
 from llamafarm.training.backends.pytorch.optimizer import make_optimizer, make_scheduler
 from llamafarm.training.backends.pytorch.shortage import MemoryRelief
 from llamafarm.training.backends.pytorch.snapshot import Snapshot
+from llamafarm.training.evaluations import RowLossStore
 from llamafarm.training.identity import run_identity
 from llamafarm.training.job import Outcome, TrainingJob
+from llamafarm.training.settings import settings_event
 from llamafarm.training.spikes import remember, stands_out, usual
 from llamafarm.training.state import LoopState
 
@@ -117,6 +124,7 @@ class _Loop:
             self.trainable, optimizer, self.scheduler, self.scaler, run_identity(plan)
         )
         self.keeper = CheckpointKeeper(job, snapshot, self.gradients.drop)
+        self.evaluations = RowLossStore(job)
         self.state = LoopState()
         self.clock = time.monotonic()
         if job.resume is not None:
@@ -139,7 +147,10 @@ class _Loop:
                 if self._is_over():
                     break
                 self.ceiling.refresh()
-                self._step(self.feed.batch(state.step + 1))
+                asked = time.monotonic()
+                batch = self.feed.batch(state.step + 1)
+                state.window_data_seconds += time.monotonic() - asked
+                self._step(batch)
         self.keeper.write_final_model(state)
         self._tick()
         return Outcome(state, peak_memory_bytes(self.device))
@@ -263,14 +274,13 @@ class _Loop:
                 trained_tokens=state.trained_tokens,
                 tokens_per_second=state.window_tokens / max(state.window_seconds, 1e-9),
                 seconds=state.seconds,
+                step_seconds=state.window_seconds,
+                data_seconds=state.window_data_seconds,
+                memory_bytes=held_memory_bytes(self.device),
+                device_utilisation=device_utilisation(self.device),
             )
         )
-        state.loss_sum, state.loss_tokens, state.window_tokens, state.window_seconds = (
-            0.0,
-            0,
-            0,
-            0.0,
-        )
+        state.begin_window()
 
     # Evaluation.
 
@@ -321,7 +331,9 @@ class _Loop:
         state.eval_loss = result.loss
         if state.step == 0:
             state.base_eval_loss = result.loss
+        change, change_error = self.evaluations.change_from(state.best_step, result.by_row)
         best = self._is_best(result) if state.step else False
+        self.evaluations.keep(state.step, result.by_row)
         self.emit(
             EvalEvent(
                 step=state.step,
@@ -334,24 +346,30 @@ class _Loop:
                 seconds=seconds,
                 best=best,
                 metrics={},
+                standard_error=result.by_row.standard_error,
+                change=change,
+                change_standard_error=change_error,
             )
         )
         if not math.isfinite(result.loss):
             self._refuse_evaluation(result)
         patience = self.plan.evaluation.patience
-        if patience and state.evaluations_without_improvement >= patience and not self._at_end():
+        rule = self.job.ends_for()
+        waited = bool(patience) and state.evaluations_without_improvement >= patience
+        if (waited or rule) and not self._at_end():
             state.stopped_early = True
             self.emit(
                 EarlyStopEvent(
                     step=state.step,
                     best_step=state.best_step,
                     evaluations_without_improvement=state.evaluations_without_improvement,
+                    rule="" if waited else rule,
                 )
             )
 
     def _refuse_evaluation(self, result: LossResult) -> None:
         assert self.job.data.eval is not None  # noqa: S101
-        at_fault = [i for i, loss in enumerate(result.row_losses) if not math.isfinite(loss)]
+        at_fault = [i for i, loss in enumerate(result.by_row.losses) if not math.isfinite(loss)]
         rows = tuple(str(self.job.data.eval.source(index)) for index in at_fault)
         step = self.state.step
         self._tell_non_finite(step, "evaluation loss", rows)
@@ -393,7 +411,10 @@ class _Loop:
 
     def _save(self, reason: str) -> bool:
         self._tick()
-        return self.keeper.save(self.state, reason)
+        saved = self.keeper.save(self.state, reason)
+        if saved:
+            self.evaluations.prune(self.state.best_step, self.state.evaluated_step)
+        return saved
 
     def _save_reason(self) -> str:
         if self.state.best_step == self.state.step:
@@ -426,6 +447,7 @@ class _Loop:
         plan, packability = self.plan, self.trainable.packability
         layout = "several conversations a row" if self.packed else "one conversation a row"
         self.emit(MessageEvent(level="info", text=f"layout: {layout} ({packability.reason})"))
+        self.emit(settings_event(plan, len(self.job.data.train), len(self.job.data.eval or ())))
         self.emit(
             StartEvent(
                 step=self.state.step,
