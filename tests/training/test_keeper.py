@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -358,3 +361,31 @@ def all_finite(checkpoint: Path) -> bool:
     files = sorted(checkpoint.glob("*.safetensors"))
     assert len(files) == 2  # weights and optimizer
     return all(bool(torch.isfinite(t).all()) for file in files for t in load_file(file).values())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the name of a descriptor is read from /proc")
+def test_what_a_checkpoint_has_behind_it_is_durable_before_it(
+    tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = steady_plan(
+        tiny_model_dir, tmp_path / "run", batch={"total_steps": 4}, saving={"every": Every(2)}
+    )
+    durable: list[str] = []
+    at_stake: dict[str, list[str]] = {}
+    fsync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        if path.name == "metrics.jsonl":
+            durable[:] = path.read_text(encoding="utf-8").splitlines()
+        elif match := re.search(r"\.tmp-(checkpoint-[0-9]+)", str(path)):
+            at_stake.setdefault(match[1], list(durable))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    run_plan(plan)
+    steps = {
+        name: [e["step"] for line in lines if (e := json.loads(line))["event"] == "step"]
+        for name, lines in at_stake.items()
+    }
+    assert steps == {"checkpoint-2": [1, 2], "checkpoint-4": [1, 2, 3, 4]}

@@ -21,6 +21,7 @@ from llamafarm.monitoring.events import (
     MessageEvent,
     OutOfMemoryEvent,
     SaveFailedEvent,
+    SavingEvent,
 )
 from llamafarm.training.backends.pytorch.snapshot import RESUME_ONLY, Snapshot
 from llamafarm.training.checkpoint import (
@@ -96,6 +97,7 @@ class CheckpointKeeper:
         """Write a checkpoint of this step; whether it is on disk. Raises RunError when the weights
         are not finite.
         """
+        self._job.emit(SavingEvent(step=state.step))
         written = self._write(state)
         if isinstance(written, _NotWritten):
             if written.short_memory:
