@@ -24,6 +24,8 @@ from llamafarm.errors import (
     StrategyError,
     UserError,
 )
+from llamafarm.explanation import FieldInfo as FieldInfo
+from llamafarm.explanation import StrategyInfo as StrategyInfo
 from llamafarm.export.request import ConvertRequest as ConvertRequest
 from llamafarm.inspection import Inspection as Inspection
 from llamafarm.inspection import InspectRequest as InspectRequest
@@ -39,7 +41,6 @@ from llamafarm.monitoring.events import (
 )
 from llamafarm.readiness import (
     NotPlannedError,
-    notice_text,
     output_dir,
     plan_run,
     problems_of,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from llamafarm.evaluation.generation import Generator
     from llamafarm.evaluation.report import EvaluationReport
     from llamafarm.hardware.facts import Hardware
+    from llamafarm.monitoring.report.write import WrittenReport
     from llamafarm.monitoring.summary import RunSummary
     from llamafarm.planning.plan import Forecast, TrainingPlan
     from llamafarm.strategy.loader import StrategyFile
@@ -107,17 +109,6 @@ class SetupReport:
     data: DataReport | None
     hardware: Hardware | None
     refused: bool = False
-
-
-@dataclass(frozen=True)
-class StrategyInfo:
-    """Every value of a strategy, with its origin."""
-
-    id: str
-    title: str
-    description: str
-    decisions: tuple[Decision, ...]
-    notices: tuple[str, ...]
 
 
 def train(request: TrainRequest, sinks: Sequence[Sink] = ()) -> TrainResult:
@@ -299,20 +290,38 @@ def list_strategies(strategy_file: Path | None = None) -> StrategyFile:
     return load_strategy_file(strategy_file or _find_strategy_file(), environ=os.environ)
 
 
-def info(name: str, strategy_file: Path | None = None) -> StrategyInfo:
-    """Every value of one strategy with its origin; values that depend on data and machine are named
-    as such.
-    """
-    from llamafarm.strategy.describe import describe_values
+def info(
+    name: str,
+    strategy_file: Path | None = None,
+    *,
+    overrides: tuple[Override, ...] = (),
+    resolved: bool = True,
+    sinks: Sequence[Sink] = (),
+) -> StrategyInfo:
+    """Every value of one strategy as `train` would decide it, with its origin and its reason.
 
-    strategy = _load_strategy(name, strategy_file, ())
-    return StrategyInfo(
-        strategy.id,
-        strategy.title,
-        strategy.description,
-        describe_values(strategy),
-        tuple(notice_text(notice) for notice in strategy.notices),
-    )
+    resolved False: only what the file says. Downloads nothing. Raises StrategyError; what is wrong
+    with data or model is part of the answer.
+    """
+    from llamafarm.explanation import explain
+
+    strategy = _load_strategy(name, strategy_file, overrides)
+    return explain(strategy, resolved=resolved, emit=_emitter(sinks))
+
+
+def explain_field(info: StrategyInfo, field: str) -> FieldInfo:
+    """One value of a strategy: its origin, its reason, what is allowed, what the tables say."""
+    from llamafarm.explanation import explain_field as explain
+
+    return explain(info, field)
+
+
+def report(run_dir: Path) -> WrittenReport:
+    """Write report.html and plots/ of a run again, whatever became of it. Raises OutputError."""
+    from llamafarm.monitoring.report.write import write_report
+    from llamafarm.monitoring.run_record import read_run_record
+
+    return write_report(read_run_record(run_dir))
 
 
 def generate(

@@ -154,11 +154,14 @@ class _AppendedFile(io.RawIOBase):
             os.close(self._descriptor)
 
 
-def write_bytes_atomic(path: Path, data: bytes | memoryview) -> None:
+def write_bytes_atomic(
+    path: Path, data: bytes | memoryview, *, stage_in: Path | None = None
+) -> None:
     """Replace a file: readers see the old content or the new, never a part. A link of that name is
-    replaced, not followed.
+    replaced, not followed. stage_in: a directory of the same file system to write it in first, if
+    not beside the file.
     """
-    aside = path.with_name(f"{_STAGE_PREFIX}{path.name}-{os.getpid()}")
+    aside = (stage_in or path.parent) / f"{_STAGE_PREFIX}{path.name}-{os.getpid()}"
     _remove(aside)
     try:
         write_bytes(aside, data)

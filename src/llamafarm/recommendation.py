@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from llamafarm.strategy.overrides import Override
 
 DEMO_ROWS = "medical_qa.jsonl"
-_PATHS = ("base_model.id", "dataset.path", "dataset.eval_file")
+_PATHS = (
+    "base_model.id",
+    *(f"dataset.{name}" for name in ("path", "train_file", "eval_file", "test_file")),
+)
 _EVAL_SPLIT = "dataset.eval_split"
 
 
@@ -121,7 +124,7 @@ def _with_data(
     plan, report = planned.plan, planned.data.report
     share = auto_share(split_row_count(report)) if plan.data.eval_auto else None
     written = _with_paths(strategy_of_plan(strategy, plan, share), request.file)
-    text = _text(written, plan.decisions, (), request, _run_facts(planned))
+    text = _text(written, strategy, plan.decisions, (), request, _run_facts(planned))
     return Recommendation(
         text,
         strategy.id,
@@ -140,25 +143,26 @@ def _without_data(
     from llamafarm.planning.recommended import open_fields, strategy_without_data
 
     found, source, shape, hardware = decide_without_data(strategy, allow_download=True, emit=emit)
-    full = found.method.adapter is None
-    still_open = open_fields(found, shape.num_parameters, full=full)
+    still_open = open_fields(strategy, found, shape.num_parameters)
     facts = [
         "data      none given: what depends on the rows is left out",
         _model_fact(source.name, shape.num_parameters),
         f"machine   {found.device.name}",
     ]
-    written = strategy_without_data(strategy, found)
-    text = _text(written, found.decisions, still_open, request, facts)
+    written = _with_paths(strategy_without_data(strategy, found), request.file)
+    text = _text(written, strategy, found.decisions, still_open, request, facts)
     return Recommendation(text, strategy.id, request.file, found.decisions, still_open, hardware)
 
 
 def _text(
     strategy: Strategy,
+    planned: Strategy,
     decisions: Sequence[Decision],
     still_open: Sequence[OpenField],
     request: RecommendRequest,
     facts: Sequence[str],
 ) -> str:
+    """strategy: what is written; planned: what it was decided from."""
     from llamafarm.planning import first_strategy
     from llamafarm.planning.recommended import (
         left_out,
@@ -174,7 +178,7 @@ def _text(
     remarks = other_remarks(decisions, written_paths(strategy))
     if request.for_beginners:
         strategy = only(strategy, tuple(first_strategy.FIELDS))
-    comments = reasons(decisions, written_paths(strategy))
+    comments = reasons(decisions, written_paths(strategy), planned)
     if request.for_beginners:
         for path, comment in comments.items():
             taught = (first_strategy.FIELDS[path], *comment.above)
@@ -204,8 +208,9 @@ def _how_to_use(name: str, request: RecommendRequest, *, with_data: bool) -> lis
     import shlex
 
     file = shlex.quote(str(request.file)) if request.file is not None else "FILE"
-    data = "" if with_data else " --dataset ROWS"
-    lines = [f"  llamafarm train --strategy-file {file}{data}"]
+    more = "" if with_data else " --dataset ROWS"
+    more += " --skip-bad-rows" if request.skip_bad_rows else ""
+    lines = [f"  llamafarm train --strategy-file {file}{more}"]
     if request.for_beginners:
         lines.insert(0, f"  llamafarm setup {file} --verify-only")
         lines.insert(1, f"  llamafarm info {name} --strategy-file {file}")

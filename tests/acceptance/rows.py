@@ -17,12 +17,8 @@ TESTS = Path(__file__).parents[1]
 
 _OLLAMA = "Ollama itself answers only where a server runs"
 _LLAMAFACTORY = "comes with the LLaMA-Factory fine-tuner"
-_DIAGNOSIS = "comes with the diagnosis of runs"
-_UTILIZATION = "comes with the sampling of the GPU's load"
-_OOM = "the retry in smaller micro-batches comes with runs that cannot be killed"
 _DEVICES = "comes with training on several devices"
 _METRICS = "metrics of one's own come with the evaluation of generated answers"
-_RECOMMEND = "`recommend` comes later; `setup` gives the same advice"
 
 
 @dataclass(frozen=True)
@@ -90,7 +86,13 @@ ROWS = (
     Row("40", "90 to 10, seed 42"),
     Row("41", "training and evaluation side by side while it runs"),
     Row("42, 137, 282", "the best step is what is kept"),
-    Row("43", "a run that overfits is stopped", later=f"naming it overfitting {_DIAGNOSIS}"),
+    Row(
+        "43",
+        "a run that overfits is stopped",
+        elsewhere=(
+            "diagnosis/test_stop_on_overfitting.py::test_overfitting_ends_the_run_and_the_best_is_kept",
+        ),
+    ),
     Row("46-47", "NVIDIA: bf16, fp16 and TF32 where the card has them"),
     Row("48", "Apple: MPS, fp32, shared memory"),
     Row(
@@ -144,14 +146,14 @@ ROWS = (
     Row("138", "the summary at the end, on screen and in a file"),
     Row("143", "`convert` to Ollama"),
     Row("146", "`ollama run`", later=_OLLAMA),
-    Row("155", "the table's row for 1B", later=_RECOMMEND),
-    Row("156", "the table's row for 3B", later=_RECOMMEND),
-    Row("157", "the table's row for 7B", later=_RECOMMEND),
-    Row("158", "the table's row for 13B", later=_RECOMMEND),
-    Row("164", "the table's row for under 100 examples", later=_RECOMMEND),
-    Row("165", "the table's row for 100 to 1000 examples", later=_RECOMMEND),
-    Row("166", "the table's row for 1000 to 10000 examples", later=_RECOMMEND),
-    Row("167", "the table's row for over 10000 examples", later=_RECOMMEND),
+    Row("155", "the table's row for 1B"),
+    Row("156", "the table's row for 3B"),
+    Row("157", "the table's row for 7B"),
+    Row("158", "the table's row for 13B"),
+    Row("164", "the table's row for under 100 examples"),
+    Row("165", "the table's row for 100 to 1000 examples"),
+    Row("166", "the table's row for 1000 to 10000 examples"),
+    Row("167", "the table's row for over 10000 examples"),
     Row("173", "5 % of very few rows"),
     Row("174", "10 % as a rule"),
     Row("175, 176", "15 % and 20 % on request"),
@@ -164,7 +166,21 @@ ROWS = (
     Row("213", "scenario 3: `device: mps`"),
     Row("215", "scenario 3: `use_fp16: false`"),
     Row("217-218", "scenario 3: two by two"),
-    Row("226-228", "what the curves mean is said", open=_DIAGNOSIS),
+    Row(
+        "226-228",
+        "what the curves mean is said",
+        elsewhere=(
+            "monitoring/test_verdict.py::test_what_was_found_is_the_verdict",
+            (
+                "diagnosis/test_generalisation.py"
+                "::test_an_eval_loss_that_turns_while_training_goes_on_is_overfitting"
+            ),
+            (
+                "diagnosis/test_generalisation.py"
+                "::test_a_gap_that_opened_is_overfitting_although_the_eval_loss_only_stands"
+            ),
+        ),
+    ),
     Row(
         "231",
         "warm-up, then decay, logged",
@@ -180,22 +196,82 @@ ROWS = (
                 "training/test_loop.py"
                 "::test_a_non_finite_loss_stops_the_run_before_the_weights_and_names_the_rows"
             ),
+            "diagnosis/test_learning.py::test_a_loss_far_above_its_start_says_that_the_rate_is_too_high",
         ),
-        later=f"finding spikes {_DIAGNOSIS}",
     ),
-    Row("233", "a loss that does not move is said", open=_DIAGNOSIS),
-    Row("236", "the load of the GPU is shown", open=_UTILIZATION),
-    Row("237", "a low load leads to advice", open=_UTILIZATION),
+    Row(
+        "233",
+        "a loss that does not move is said",
+        elsewhere=(
+            (
+                "diagnosis/test_learning.py"
+                "::test_no_progress_at_a_rate_far_below_the_guide_is_too_low_a_rate"
+            ),
+            (
+                "diagnosis/test_progress.py"
+                "::test_a_loss_that_stays_where_it_is_for_a_third_of_the_run_is_a_plateau"
+            ),
+        ),
+    ),
+    Row(
+        "236",
+        "the load of the GPU is told",
+        elsewhere=(
+            (
+                "diagnosis/test_machine.py"
+                "::test_a_device_that_computes_less_than_half_of_the_time_wants_more_rows"
+            ),
+        ),
+    ),
+    Row(
+        "237",
+        "a low load leads to advice",
+        elsewhere=(
+            (
+                "diagnosis/test_machine.py"
+                "::test_a_device_that_computes_less_than_half_of_the_time_wants_more_rows"
+            ),
+        ),
+    ),
     Row(
         "238, 246",
         "out of memory is caught, with what to reduce",
-        elsewhere=("training/test_loop.py::test_a_run_out_of_memory_says_what_to_reduce",),
-        later=_OOM,
+        elsewhere=(
+            "training/test_loop.py::test_a_run_out_of_memory_says_what_to_reduce",
+            "training/test_shortage.py::test_less_memory_gives_the_same_weights_without_dropout",
+            "diagnosis/test_machine.py::test_memory_that_ran_out_is_pressure",
+        ),
     ),
-    Row("244", "advice against overfitting", open=_DIAGNOSIS),
-    Row("245", "advice against underfitting", open=_DIAGNOSIS),
-    Row("247", "advice against slow training", open=_UTILIZATION),
-    Row("248", "advice against an unstable loss", open=_DIAGNOSIS),
+    Row(
+        "244",
+        "advice against overfitting",
+        elsewhere=(
+            (
+                "diagnosis/test_generalisation.py"
+                "::test_an_eval_loss_that_turns_while_training_goes_on_is_overfitting"
+            ),
+        ),
+    ),
+    Row(
+        "245",
+        "advice against underfitting",
+        elsewhere=("diagnosis/test_progress.py::test_two_losses_that_stay_high_are_underfitting",),
+    ),
+    Row(
+        "247",
+        "advice against slow training",
+        elsewhere=("diagnosis/test_machine.py::test_steps_that_wait_for_their_rows_are_slow",),
+    ),
+    Row(
+        "248",
+        "advice against an unstable loss",
+        elsewhere=(
+            (
+                "diagnosis/test_learning.py"
+                "::test_a_loss_that_jumps_further_than_its_rows_explain_is_unstable"
+            ),
+        ),
+    ),
     Row("254-255", "`ddp_find_unused_parameters`", later=f"its effect {_DEVICES}"),
     Row(
         "256",
@@ -233,7 +309,11 @@ ROWS = (
     ),
     Row("284", "the result says how it was made"),
     Row("288", "a learning rate far too high is warned about"),
-    Row("289", "the gap is not hidden", later=f"what it means {_DIAGNOSIS}"),
+    Row(
+        "289",
+        "the gap is not hidden",
+        elsewhere=("monitoring/test_verdict.py::test_what_was_found_is_the_verdict",),
+    ),
     Row("290", "too many epochs on few rows are warned about"),
     Row("291", "data are checked before they are trained on, and leaks between files refused"),
     Row(

@@ -10,8 +10,6 @@ from unittest.mock import ANY, Mock
 
 import pytest
 
-from llamafarm import api
-from llamafarm.decision import Decision
 from llamafarm.doctor import DoctorReport, Section
 from llamafarm.errors import Problem
 from llamafarm.evaluation.report import (
@@ -97,23 +95,6 @@ def test_list_strategies_for_a_program_is_one_object(llamafarm: Run, fake_api: F
     value = json.loads(llamafarm("list-strategies", "--json").out)
     assert value["path"] == "strategies.yaml"
     assert [s["id"] for s in value["strategies"]] == ["quick", "ollama_only"]
-
-
-def test_info_shows_values_with_their_origin(llamafarm: Run, fake_api: Fake) -> None:
-    decision = Decision("training_args.learning_rate", "5e-05", "strategy", "quick, line 10")
-    found = api.StrategyInfo(
-        "quick", "A quick one", "Takes a minute.", (decision,), ("`x` is ignored",)
-    )
-    fake = fake_api("info", found)
-    done = llamafarm("info", "quick")
-    assert done.out == (
-        "quick: A quick one\nTakes a minute.\n\n  learning_rate  5e-05  strategy  quick, line 10\n"
-    )
-    assert done.err == "notice: `x` is ignored\n"
-    fake.assert_called_once_with("quick", None)
-    assert (
-        json.loads(llamafarm("info", "quick", "--json").out)["decisions"][0]["source"] == "strategy"
-    )
 
 
 def test_generate_streams_the_answer(llamafarm: Run, fake_api: Fake) -> None:

@@ -20,6 +20,14 @@ FLAGS = {
         "--epochs --batch-size --learning-rate --eval-percent --allow-leakage --set --resume "
         "--resume-anyway --overwrite --skip-bad-rows --max-restarts --export --json"
     ),
+    "recommend": (
+        "--dataset --eval-dataset --base-model --use --set --output --overwrite --name "
+        "--skip-bad-rows --allow-leakage --json"
+    ),
+    "init": (
+        "--dataset --eval-dataset --base-model --overwrite --name --skip-bad-rows "
+        "--allow-leakage --json"
+    ),
     "setup": "--strategy --verify-only --allow-leakage --json",
     "prepare": (
         "--output --input --format --min-chars --max-chars --keep-duplicates --overwrite --json"
@@ -32,10 +40,11 @@ FLAGS = {
         "--seed --output-dir --skip-bad-rows --json"
     ),
     "list-strategies": "--strategy-file --json",
-    "info": "--strategy-file --json",
+    "info": "--strategy-file --dataset --base-model --field --no-resolve --json",
     "generate": "--max-new-tokens --temperature --json",
     "chat": "",
     "evaluate": "--dataset --compare-base --compare --json",
+    "report": "--open --json",
     "convert": "--format --quantization --name --system-prompt --overwrite --no-verify --json",
     "schema": "",
     "doctor": "--json",

@@ -24,7 +24,10 @@ def test_the_run_directory_holds_what_the_contract_says(finished: Path) -> None:
         "strategy.yaml",
         "metrics.jsonl",
         "summary.json",
+        "report.html",
+        "plots",
         "checkpoints",
+        "evaluations",
         "final_model",
         "logs",
     }

@@ -9,6 +9,7 @@ from llamafarm.monitoring.events import (
     EvalEvent,
     EvalProgressEvent,
     Event,
+    FindingEvent,
     StartEvent,
     StepEvent,
 )
@@ -86,3 +87,15 @@ def events_of_a_run() -> list[Event]:
         eval_event(12, 1.85),
         end_event(),
     ]
+
+
+def overfitting_event() -> FindingEvent:
+    return FindingEvent(
+        step=12,
+        rule="overfitting",
+        text="the eval loss rose from 1.839 at step 8 to 2.104 while training went to 0.912",
+        confidence=0.999,
+        numbers={"best_step": 8.0, "rise": 0.265},
+        advice="stop at step 8, add dropout, or bring more rows",
+        patch={"training_args.max_steps": 8, "method.dropout": 0.1},
+    )

@@ -138,9 +138,13 @@ def test_a_resumed_run_may_not_know_its_base() -> None:
             FindingEvent(
                 step=41, rule="spike", text="step 41 stands out", rows=("a:9", "a:2", "a:3", "a:4")
             ),
-            "warning: step 41 stands out (rows a:9, a:2, a:3 and 1 more)",
+            "finding: step 41 stands out (rows a:9, a:2, a:3 and 1 more)",
         ),
-        (FindingEvent(step=1, rule="r", text="odd"), "warning: odd"),
+        (FindingEvent(step=1, rule="r", text="odd"), "finding: odd"),
+        (
+            FindingEvent(step=1, rule="r", text="odd", advice="learning rate 2e-04"),
+            "finding: odd; try: learning rate 2e-04",
+        ),
         (
             EarlyStopEvent(step=9, best_step=6, evaluations_without_improvement=3),
             "stopping at step 9: nothing better than step 6 in 3 evaluations",

@@ -27,6 +27,7 @@ from llamafarm.monitoring.events import (
     SavingEvent,
 )
 from llamafarm.monitoring.metrics_file import MetricsFile, cut_after, event_line, read_events
+from tests.diagnosis.hand_made import SETTINGS
 from tests.disk_faults import watched
 
 from .events_of_a_run import (
@@ -34,11 +35,13 @@ from .events_of_a_run import (
     eval_event,
     eval_progress_event,
     events_of_a_run,
+    overfitting_event,
     start_event,
     step_event,
 )
 
 ONE_OF_EACH: list[Event] = [
+    SETTINGS,
     start_event(),
     eval_event(0, 2.2, bleu=0.25),
     step_event(1),
@@ -51,6 +54,7 @@ ONE_OF_EACH: list[Event] = [
     BestLostEvent(step=2, lost_step=2, kept_step=1, text="it was not saved"),
     OutOfMemoryEvent(step=2, during="step", tokens=4096, action="halved"),
     FindingEvent(step=2, rule="spike", text="5 times the median", rows=("a.jsonl:3",)),
+    overfitting_event(),
     end_event(),
 ]
 

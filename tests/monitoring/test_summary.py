@@ -8,13 +8,25 @@ from pathlib import Path
 import pytest
 
 from llamafarm.errors import OutputError
-from llamafarm.monitoring.events import BestLostEvent, FindingEvent, OutOfMemoryEvent
-from llamafarm.monitoring.summary import RunSummary, render_summary, summarise, verdict_line
+from llamafarm.monitoring.events import (
+    BestLostEvent,
+    FindingEvent,
+    NonFiniteEvent,
+    OutOfMemoryEvent,
+)
+from llamafarm.monitoring.summary import (
+    Finding,
+    RunSummary,
+    render_summary,
+    summarise,
+    verdict_line,
+)
 
 from .events_of_a_run import (
     end_event,
     eval_event,
     events_of_a_run,
+    overfitting_event,
     start_event,
     step_event,
 )
@@ -109,32 +121,59 @@ def test_where_the_best_was_lost_the_numbers_are_those_of_the_kept_one() -> None
     assert (summary.best_step, summary.eval_loss, summary.best_metric) == (4, 2.0, 2.0)
     assert summary.train_loss == pytest.approx((2.15 + 2.1 + 2.05 + 2.0) / 4)
     assert summary.findings == (
-        "step 8, the best so far, is lost (disk full); the best is now step 4",
+        Finding(
+            "best_lost", 8, "step 8, the best so far, is lost (disk full); the best is now step 4"
+        ),
     )
 
 
-def test_findings_are_what_went_wrong_in_order() -> None:
+def test_findings_are_what_was_found_and_what_went_wrong_in_order() -> None:
+    found = overfitting_event()
     trouble = [
         OutOfMemoryEvent(step=2, during="step", tokens=9, action="smaller parts"),
-        FindingEvent(step=3, rule="spike", text="step 3 stands out", rows=("a:1",)),
+        NonFiniteEvent(step=3, what="loss", action="skip", rows=("a:1",)),
+        found,
     ]
     assert summarise([start_event(), *trouble, step_event(3)]).findings == (
-        "out of memory in step 2 (9 tokens at once): smaller parts",
-        "step 3 stands out (rows a:1)",
+        Finding("oom", 2, "out of memory in step 2 (9 tokens at once): smaller parts"),
+        Finding(
+            "nonfinite", 3, "step 3: the loss is not finite; the step is left out", rows=("a:1",)
+        ),
+        Finding("overfitting", 12, found.text, 0.999, found.numbers, found.advice, found.patch),
     )
 
 
 @pytest.mark.parametrize("count", [20, 21, 1020])
 def test_of_very_many_findings_the_first_are_kept_and_the_others_counted(count: int) -> None:
     found = [FindingEvent(step=n, rule="spike", text=f"step {n}") for n in range(count)]
-    findings = summarise(found).findings
-    assert findings[:20] == tuple(f"step {n}" for n in range(20))
+    findings = [finding.text for finding in summarise(found).findings]
+    assert findings[:20] == [f"step {n}" for n in range(20)]
     more = {
-        20: (),
-        21: ("and 1 more in metrics.jsonl",),
-        1020: ("and 1,000 more in metrics.jsonl",),
+        20: [],
+        21: ["and 1 more in metrics.jsonl"],
+        1020: ["and 1,000 more in metrics.jsonl"],
     }
     assert findings[20:] == more[count]
+
+
+def test_the_first_of_a_kind_is_kept_however_many_there_were_of_another() -> None:
+    found = [FindingEvent(step=n, rule="spike", text=f"step {n}") for n in range(30)]
+    rules = [finding.rule for finding in summarise([*found, overfitting_event()]).findings]
+    assert rules == ["spike"] * 20 + ["overfitting", "more"]
+
+
+def test_the_bare_texts_of_an_earlier_version_are_read_as_findings() -> None:
+    value = {**summarise(events_of_a_run()).to_json(), "findings": ["step 3 stands out"]}
+    assert RunSummary.from_json(value).findings == (Finding("", 0, "step 3 stands out"),)
+
+
+def test_a_finding_is_read_back_as_it_was_written() -> None:
+    summary = summarise([*events_of_a_run(), overfitting_event()])
+    value = json.loads(json.dumps(summary.to_json()))
+    value["findings"][0]["of_a_later_version"] = 1
+    assert RunSummary.from_json(value) == summary
+    value["findings"][0]["numbers"]["rise"] = None
+    assert math.isnan(RunSummary.from_json(value).findings[0].numbers["rise"])
 
 
 def test_what_happened_on_the_way_is_told_at_the_end(tmp_path: Path) -> None:
@@ -142,6 +181,18 @@ def test_what_happened_on_the_way_is_told_at_the_end(tmp_path: Path) -> None:
     lines = render_summary(summarise([*events_of_a_run(), *found]), tmp_path).splitlines()
     first = lines.index("  on the way       step 3 stands out")
     assert lines[first + 1] == "                   step 5 stands out"
+
+
+def test_the_advice_of_a_kind_is_given_once(tmp_path: Path) -> None:
+    found = [
+        FindingEvent(
+            step=n, rule="spike", text=f"step {n} stands out", advice="look", rows=("a:1",)
+        )
+        for n in (3, 5)
+    ]
+    text = render_summary(summarise([*events_of_a_run(), *found]), tmp_path)
+    assert text.count("try: look") == 1
+    assert "spike: step 5 stands out (rows a:1)" in text
 
 
 def test_the_verdict_is_one_line() -> None:
@@ -161,6 +212,14 @@ def test_the_end_of_a_run_looks_as_agreed(tmp_path: Path, monkeypatch: pytest.Mo
     text = render_summary(summarise(events_of_a_run()), run, curves="(curves)") + "\n"
     assert text == (GOLDEN / "summary.txt").read_text(encoding="utf-8")
     assert text.splitlines()[-1] == str(run)
+
+
+def test_the_end_of_a_run_with_findings_looks_as_agreed(tmp_path: Path) -> None:
+    trouble = OutOfMemoryEvent(step=2, during="step", tokens=9, action="smaller parts")
+    *events, end = events_of_a_run()
+    summary = summarise([*events, trouble, overfitting_event(), end])
+    text = render_summary(summary, tmp_path).replace(str(tmp_path), "RUN") + "\n"
+    assert text == (GOLDEN / "summary_findings.txt").read_text(encoding="utf-8")
 
 
 def test_the_end_names_no_file_that_is_not_there(tmp_path: Path) -> None:

@@ -60,9 +60,10 @@ def test_a_path_alone_is_split_ninety_to_ten(here: Path) -> None:
     assert request.train_location == here / "data.jsonl"
     assert request.eval_location is None
     assert (request.eval_wanted, request.eval_fraction, request.seed) == (True, 0.1, 42)
-    assert (
-        by_field(decisions, "dataset.eval_split").reason
-        == "10% of the rows are kept for evaluation"
+    share = by_field(decisions, "dataset.eval_split")
+    assert (share.source, share.reason) == (
+        "table",
+        "10% of the rows are kept for evaluation: row standard training",
     )
 
 
@@ -346,6 +347,30 @@ def test_a_number_of_rows_is_taken_before_a_share(here: Path) -> None:
 
 def test_the_share_follows_from_the_number_of_rows_on_request(here: Path) -> None:
     assert settle(here, {"path": "data.jsonl", "eval_split": "auto"})[0].eval_auto
+
+
+def test_auto_that_nobody_wrote_is_the_table_s_and_gives_way_in_silence(here: Path) -> None:
+    _, decisions = settle(here, {"path": "data.jsonl", "eval_split": "auto"})
+    assert by_field(decisions, "dataset.eval_split").source == "table"
+    dataset = {"path": "data.jsonl", "eval_file": "eval.jsonl", "eval_split": "auto"}
+    request, decisions = settle(here, dataset)
+    assert (request.eval_auto, request.eval_fraction) == (False, 0)
+    assert remarks(decisions) == []
+
+
+def test_auto_that_somebody_wrote_is_theirs_and_named_where_it_is_useless(here: Path) -> None:
+    line = {"origins": {"dataset.eval_split": at_line(7)}}
+    _, decisions = settle(here, {"path": "data.jsonl", "eval_split": "auto"}, **line)
+    share = by_field(decisions, "dataset.eval_split")
+    assert (share.source, share.reason.startswith("my_training, line 7: ")) == ("strategy", True)
+    dataset = {"path": "data.jsonl", "eval_file": "eval.jsonl", "eval_split": "auto"}
+    _, decisions = settle(here, dataset, **line)
+    assert "has no effect" in remarks(decisions)[0]
+
+
+def test_a_written_share_names_its_row(here: Path) -> None:
+    _, decisions = settle(here, {"path": "data.jsonl", "eval_split": 0.2})
+    assert by_field(decisions, "dataset.eval_split").reason.endswith("evaluation: row research")
 
 
 def test_a_user_that_there_is_not_is_a_file_that_is_not_there(here: Path) -> None:

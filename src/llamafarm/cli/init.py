@@ -5,11 +5,17 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llamafarm.cli.options import FlagValue, Json, overrides_of
+from llamafarm.cli.options import (
+    AllowLeakage,
+    FlagValue,
+    Json,
+    allowed_leakage,
+    overrides_of,
+)
 from llamafarm.cli.output import result_json
 from llamafarm.cli.recommend import (
     BaseModel,
@@ -20,6 +26,9 @@ from llamafarm.cli.recommend import (
     to_json,
 )
 from llamafarm.monitoring.work import WorkProgress
+
+if TYPE_CHECKING:
+    from llamafarm.strategy.overrides import Override
 
 EXAMPLE = """
 llamafarm init --dataset questions.jsonl
@@ -45,25 +54,25 @@ def command(
         str, typer.Option("--name", metavar="NAME", help="What the strategy is called.")
     ] = "my_strategy",
     skip_bad_rows: SkipBadRows = False,
+    allow_leakage: AllowLeakage = False,
     json_output: Json = False,
 ) -> None:
-    """Write a first strategy for data, model and machine, with what each value is for.
+    """Write a first strategy that explains itself.
 
-    The values that are worth changing, each with its reason and the direction in which to change
-    it; train decides the others. Without a dataset it is written for the demo's.
+    The values that are worth changing, as recommend has them for this data, model and machine, each
+    with its reason and the direction in which to change it; train decides the others. Without a
+    dataset it is written for the demo's.
     """
     from llamafarm import api
 
-    rows = "--dataset" if dataset else "the demo's rows until you name yours"
+    flags = [
+        FlagValue("--dataset", dataset, "dataset.path"),
+        FlagValue("--eval-dataset", eval_dataset, "dataset.eval_file"),
+        FlagValue("--base-model", base_model, "base_model.id"),
+        allowed_leakage(allow_leakage),
+    ]
     request = api.RecommendRequest(
-        overrides=overrides_of(
-            [
-                FlagValue(rows, dataset or api.DEMO_ROWS, "dataset.path"),
-                FlagValue("--eval-dataset", eval_dataset, "dataset.eval_file"),
-                FlagValue("--base-model", base_model, "base_model.id"),
-            ],
-            (),
-        ),
+        overrides=(*overrides_of(flags, ()), *(() if dataset else _demo_rows(api.DEMO_ROWS))),
         name=name,
         file=file,
         overwrite=overwrite,
@@ -76,3 +85,9 @@ def command(
         result_json(to_json(made))
     else:
         tell(made)
+
+
+def _demo_rows(file: str) -> tuple[Override, ...]:
+    from llamafarm.strategy.overrides import Override
+
+    return (Override("dataset.path", file, "until you name rows of your own"),)

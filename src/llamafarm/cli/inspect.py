@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llamafarm.cli.facts import aligned, data_facts
+from llamafarm.cli.facts import aligned
 from llamafarm.cli.options import (
     AllowLeakage,
     FlagValue,
@@ -20,6 +20,7 @@ from llamafarm.cli.options import (
     row_count,
 )
 from llamafarm.cli.output import result, result_json, result_marked, say
+from llamafarm.data.facts import data_facts
 from llamafarm.errors import EXIT_GATE, EXIT_OK, count_of
 from llamafarm.monitoring.work import WorkProgress
 

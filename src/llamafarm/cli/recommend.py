@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llamafarm.cli.options import FlagValue, Json, overrides_of
+from llamafarm.cli.options import (
+    AllowLeakage,
+    FlagValue,
+    Json,
+    allowed_leakage,
+    overrides_of,
+)
 from llamafarm.cli.output import result, result_json, say
 from llamafarm.cli.usage import did_you_mean, problems_error
 from llamafarm.errors import Problem
@@ -75,6 +81,7 @@ def command(
     overwrite: Overwrite = False,
     name: Name = "recommended",
     skip_bad_rows: SkipBadRows = False,
+    allow_leakage: AllowLeakage = False,
     json_output: Json = False,
 ) -> None:
     """Write the strategy that fits data, model and machine, with its reasons.
@@ -82,12 +89,16 @@ def command(
     What train decides for a dataset, as a file to read, to change and to train. Without a dataset:
     what the model and the machine decide, and what depends on the rows.
     """
+    if overwrite and output is None:
+        message = "only works together with --output"
+        raise problems_error([Problem(message, where="--overwrite")])
     from llamafarm import api
 
     flags = [
         FlagValue("--dataset", dataset, "dataset.path"),
         FlagValue("--eval-dataset", eval_dataset, "dataset.eval_file"),
         FlagValue("--base-model", base_model, "base_model.id"),
+        allowed_leakage(allow_leakage),
     ]
     request = api.RecommendRequest(
         overrides=(*overrides_of(flags, settings or ()), *_share(use)),

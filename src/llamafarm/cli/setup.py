@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llamafarm.cli.decisions import decisions_for
-from llamafarm.cli.facts import aligned, data_facts, forecast_facts
+from llamafarm.cli.facts import aligned, forecast_facts
 from llamafarm.cli.options import AllowLeakage, Json, allowed_leakage, overrides_of
 from llamafarm.cli.output import result, result_json, say
+from llamafarm.data.facts import data_facts
 from llamafarm.errors import EXIT_GATE, EXIT_OK, EXIT_USER, GateRefused, UserError, count_of
 from llamafarm.monitoring.work import WorkProgress
 

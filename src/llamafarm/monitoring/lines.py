@@ -76,14 +76,12 @@ def event_line(event: Event, state: RunState) -> str | None:
             return f"saved {event.path}"
         case ResumeEvent():
             return _resume_line(event)
-        case (
-            SaveFailedEvent()
-            | BestLostEvent()
-            | NonFiniteEvent()
-            | OutOfMemoryEvent()
-            | FindingEvent()
-        ):
+        case SaveFailedEvent() | BestLostEvent() | NonFiniteEvent() | OutOfMemoryEvent():
             return f"warning: {trouble_text(event)}"
+        case FindingEvent():
+            return f"finding: {trouble_text(event)}" + (
+                f"; try: {event.advice}" if event.advice else ""
+            )
         case EarlyStopEvent(rule=rule) if rule:
             return f"stopping at step {event.step}: {rule}; step {event.best_step} is kept"
         case EarlyStopEvent():
@@ -136,15 +134,16 @@ def trouble_text(event: Event) -> str | None:
                 f"{event.action}"
             )
         case FindingEvent():
-            return event.text + _rows(event.rows)
+            return event.text + rows_text(event.rows)
     return None
 
 
 def _nonfinite_text(event: NonFiniteEvent) -> str:
     skipped = "it cannot be the best" if "evaluation" in event.what else "the step is left out"
     then = {"skip": skipped, "stop": "the run ends"}.get(event.action, event.action)
-    return f"step {event.step}: the {event.what} is not finite; {then}{_rows(event.rows)}"
+    return f"step {event.step}: the {event.what} is not finite; {then}{rows_text(event.rows)}"
 
 
-def _rows(rows: tuple[str, ...]) -> str:
+def rows_text(rows: tuple[str, ...]) -> str:
+    """The first of them, in parentheses."""
     return f" (rows {listed(rows, _ROWS_NAMED)})" if rows else ""

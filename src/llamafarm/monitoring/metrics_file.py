@@ -95,13 +95,7 @@ def read_events(path: Path) -> list[Event]:
 
     Raises OutputError that names every line which is not an event, RunError when the disk refuses.
     """
-    events: list[Event] = []
-    problems: list[Problem] = []
-    for number, line in enumerate(_complete_lines(path), start=1):
-        try:
-            events.append(_event_from_json(json.loads(line)))
-        except ValueError as error:
-            problems.append(Problem(str(error), where=f"{path}:{number}"))
+    events, problems = read_what_can_be_read(path)
     if problems:
         raise OutputError(
             f"{path} cannot be read as events of a run",
@@ -109,6 +103,20 @@ def read_events(path: Path) -> list[Event]:
             hint="remove these lines, or start again with --overwrite",
         )
     return events
+
+
+def read_what_can_be_read(path: Path) -> tuple[list[Event], list[Problem]]:
+    """The events of the file, in order, and a problem for every line that is none. For whoever only
+    looks: another version may have written the file. Raises RunError when the disk refuses.
+    """
+    events: list[Event] = []
+    problems: list[Problem] = []
+    for number, line in enumerate(_complete_lines(path), start=1):
+        try:
+            events.append(_event_from_json(json.loads(line)))
+        except ValueError as error:
+            problems.append(Problem(str(error), where=f"{path}:{number}"))
+    return events, problems
 
 
 def cut_after(path: Path, step: int) -> int:

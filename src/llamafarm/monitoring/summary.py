@@ -5,12 +5,21 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from llamafarm.errors import OutputError
-from llamafarm.monitoring.events import EndEvent, Event, StepEvent
+from llamafarm.monitoring.events import (
+    BestLostEvent,
+    EndEvent,
+    Event,
+    FindingEvent,
+    NonFiniteEvent,
+    OutOfMemoryEvent,
+    SaveFailedEvent,
+    StepEvent,
+)
 from llamafarm.monitoring.formats import (
     format_bytes,
     format_duration,
@@ -21,13 +30,15 @@ from llamafarm.monitoring.formats import (
 )
 from llamafarm.monitoring.history import LossHistory
 from llamafarm.monitoring.jsonable import to_jsonable
-from llamafarm.monitoring.lines import trouble_text
+from llamafarm.monitoring.lines import rows_text, trouble_text
+from llamafarm.monitoring.verdict import verdict
 
 _NAME_WIDTH = 17
 _LARGEST_LOSS = 700.0
 _MOST_FINDINGS = 20
 _FILES = (
     ("final model", "final_model"),
+    ("report", "report.html"),
     ("numbers", "summary.json"),
     ("every event", "metrics.jsonl"),
     ("every decision", "run.json"),
@@ -36,9 +47,35 @@ _FILES = (
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found about a run, or went wrong on the way and what became of it. rule: its short
+    name; patch: values to try, by their path in a strategy file's `config`; rows: `file:line`.
+    """
+
+    rule: str
+    step: int
+    text: str
+    confidence: float = 1.0
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    advice: str = ""
+    patch: Mapping[str, float | int | str | bool] = field(default_factory=dict)
+    rows: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, value: object) -> Finding:
+        """An object of this version or a later one, or the bare text of an earlier one."""
+        if not isinstance(value, Mapping):
+            return cls("", 0, str(value))
+        given = {f.name: value[f.name] for f in fields(cls) if f.name in value}
+        numbers = {k: math.nan if v is None else v for k, v in given.get("numbers", {}).items()}
+        rest = {"numbers": numbers, "rows": tuple(given.get("rows", ()))}
+        return cls(**{"rule": "", "step": 0, "text": "", **given, **rest})
+
+
+@dataclass(frozen=True, slots=True)
 class RunSummary:
-    """What `summary.json` holds. None: not measured in this run. findings: what went wrong on the
-    way and what became of it.
+    """What `summary.json` holds. None: not measured in this run. findings: what was found about the
+    run, and what went wrong on the way; in order.
 
     eval_loss, perplexity, train_loss: of the step whose weights are in `final_model`, so that
     eval_loss - train_loss is the gap. train_loss: per trained token over the steps since the
@@ -61,7 +98,7 @@ class RunSummary:
     tokens_per_second: float | None
     runtime_seconds: float
     peak_memory_bytes: int
-    findings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     @property
     def gap(self) -> float | None:
@@ -82,7 +119,8 @@ class RunSummary:
         if missing := [name for name, required in names.items() if required and name not in value]:
             raise OutputError(f"the summary of the run lacks {', '.join(missing)}")
         given = {name: value[name] for name in names if name in value}
-        return cls(**{**given, "findings": tuple(value.get("findings", ()))})
+        findings = tuple(Finding.from_json(item) for item in value.get("findings", ()))
+        return cls(**{**given, "findings": findings})
 
 
 def summarise(
@@ -123,10 +161,11 @@ def render_summary(
     line is the run directory alone, for scripts.
     """
     blocks = [
-        verdict_line(summary),
+        f"{verdict_line(summary)}\n{verdict(summary)}",
         curves,
         "\n".join(_comparison(summary)),
         "\n".join(_facts(summary)),
+        "\n".join(_found(summary.findings)),
         "\n".join(_files(run_dir)),
         "\n".join(_next_commands(run_dir, command)),
         str(run_dir),
@@ -189,10 +228,41 @@ def _facts(summary: RunSummary) -> list[str]:
         facts.append(("speed", f"{format_rate(summary.tokens_per_second)}  ({tokens})"))
     if summary.peak_memory_bytes:
         facts.append(("peak memory", format_bytes(summary.peak_memory_bytes)))
-    facts += [
-        ("" if number else "on the way", text) for number, text in enumerate(summary.findings)
-    ]
     return _aligned(facts)
+
+
+def _found(findings: Sequence[Finding]) -> list[str]:
+    """What was found, with what to do about it; then what went wrong on the way."""
+    advised = [finding for finding in findings if finding.advice]
+    others = [finding for finding in findings if not finding.advice]
+    lines: list[str] = []
+    told: set[str] = set()
+    for finding in advised:
+        name = finding.rule.replace("_", " ")
+        sure = "" if finding.confidence >= 1 else f", {int(100 * finding.confidence)} % sure"
+        lines.append(f"{name}{sure}: {finding.text}{rows_text(finding.rows)}")
+        if finding.rule not in told:
+            lines += [f"  try: {finding.advice}"]
+            lines += [f"  {' '.join(_as_flags(finding.patch))}"] if finding.patch else []
+        told.add(finding.rule)
+    found = [("" if number else "found", line) for number, line in enumerate(lines)]
+    found += [
+        ("" if number else "on the way", finding.text + rows_text(finding.rows))
+        for number, finding in enumerate(others)
+    ]
+    return _aligned(found)
+
+
+def _as_flags(patch: Mapping[str, float | int | str | bool]) -> list[str]:
+    """As a person types it: `--set training_args.learning_rate=0.0002`."""
+    return [f"--set {shlex.quote(f'{path}={set_value(value)}')}" for path, value in patch.items()]
+
+
+def set_value(value: float | int | str | bool) -> str:
+    """As YAML reads it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _files(run_dir: Path) -> list[str]:
@@ -231,11 +301,43 @@ def _tokens_per_second(steps: Sequence[StepEvent]) -> float | None:
     return tokens / seconds if seconds > 0 else None
 
 
-def _findings(events: Iterable[Event]) -> tuple[str, ...]:
-    """What went wrong on the way; of very many only the first."""
-    texts = [text for event in events if (text := trouble_text(event)) is not None]
-    more = len(texts) - _MOST_FINDINGS
-    return (*texts[:_MOST_FINDINGS], *([f"and {more:,} more in metrics.jsonl"] if more > 0 else []))
+def _findings(events: Iterable[Event]) -> tuple[Finding, ...]:
+    """In order; of very many only the first, and the first of every kind."""
+    kept: list[Finding] = []
+    kinds: set[str] = set()
+    left_out = 0
+    for event in events:
+        finding = _finding(event)
+        if finding is None:
+            continue
+        if len(kept) < _MOST_FINDINGS or finding.rule not in kinds:
+            kept.append(finding)
+        else:
+            left_out += 1
+        kinds.add(finding.rule)
+    more = Finding("more", 0, f"and {left_out:,} more in metrics.jsonl")
+    return (*kept, *([more] if left_out else []))
+
+
+def _finding(event: Event) -> Finding | None:
+    match event:
+        case FindingEvent():
+            return Finding(
+                event.rule,
+                event.step,
+                event.text,
+                event.confidence,
+                event.numbers,
+                event.advice,
+                event.patch,
+                event.rows,
+            )
+        case NonFiniteEvent():
+            without = trouble_text(replace(event, rows=())) or ""
+            return Finding(event.kind, event.step, without, rows=event.rows)
+        case OutOfMemoryEvent() | SaveFailedEvent() | BestLostEvent():
+            return Finding(event.kind, event.step, trouble_text(event) or "")
+    return None
 
 
 def _peak_memory_bytes(events: Iterable[Event]) -> int:

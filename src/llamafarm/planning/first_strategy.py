@@ -59,6 +59,9 @@ FIELDS: Mapping[str, str] = {
         "The file; it may stand beside this one. `llamafarm inspect FILE` shows what is in it."
     ),
     "dataset.eval_file": "Rows that are only measured on. Without it some of the others are.",
+    "dataset.allow_leakage": (
+        "Training rows give evaluation rows away: the evaluation loss says little about new ones."
+    ),
     "dataset.eval_split": (
         "The share of the rows that is only measured on. Under 50 rows: 0.05. The result must be "
         "sure: 0.15 to 0.2."

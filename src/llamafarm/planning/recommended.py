@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
+from pydantic import BaseModel
+
 from llamafarm.decision import Decision
 from llamafarm.planning import tables
 from llamafarm.planning.plan import TrainingPlan
@@ -23,6 +25,7 @@ _DECIDED_AS: Mapping[str, str] = {
     "base_model.id": "base_model",
     "training_args.mixed_precision": "precision",
 }
+_NAMES = frozenset({"title", "description", "backend"})
 _OUTPUT_DIR = "training_args.output_dir"
 _EVAL_SPLIT = "dataset.eval_split"
 _REMARKS = ("warning", "notice")
@@ -84,6 +87,14 @@ def strategy_without_data(strategy: Strategy, found: WithoutData) -> Strategy:
             "method.alpha": adapter.alpha,
             "method.target_modules": adapter.target_modules,
         }
+    quantization = found.method.quantization
+    if quantization is not None:
+        base = "method.quantization"
+        changed |= {
+            f"{base}.load_in_4bit": quantization.bits == 4,
+            f"{base}.load_in_8bit": quantization.bits == 8,
+            f"{base}.bnb_4bit_compute_dtype": quantization.compute_dtype,
+        }
     values = {
         path: changed.get(path, _value(strategy, path))
         for path in field_specs()
@@ -93,14 +104,23 @@ def strategy_without_data(strategy: Strategy, found: WithoutData) -> Strategy:
     return with_values(_bare(strategy), _written(values))
 
 
-def open_fields(found: WithoutData, num_parameters: int, *, full: bool) -> tuple[OpenField, ...]:
-    """What depends on the rows, with the table's answers for every amount of them."""
+def open_fields(
+    strategy: Strategy, found: WithoutData, num_parameters: int
+) -> tuple[OpenField, ...]:
+    """What depends on the rows and nobody settled, with the table's answers for every amount of
+    them.
+    """
+    listed = _open_fields(found, num_parameters, full=found.method.adapter is None)
+    return tuple(f for f in listed if strategy.origin(f.path) is None)
+
+
+def _open_fields(found: WithoutData, num_parameters: int, *, full: bool) -> tuple[OpenField, ...]:
     rows = tables.DATA_ROWS
     rates = (
         (r.name, tables.learning_rate_range(r.from_rows, num_parameters, full_finetune=full))
         for r in rows
     )
-    shares = ", ".join(f"{row.use_case} {row.eval_fraction:g}" for row in tables.SPLIT_ROWS)
+    shares = "; ".join(f"{row.use_case} {row.eval_fraction:g}" for row in tables.SPLIT_ROWS)
     sizes = found.sizes
     return (
         OpenField(
@@ -115,7 +135,7 @@ def open_fields(found: WithoutData, num_parameters: int, *, full: bool) -> tuple
         OpenField("training_args.num_train_epochs", _by_rows((r.name, r.epochs) for r in rows)),
         OpenField(
             "training_args.warmup_steps",
-            _by_rows((r.name, f"{r.warmup_fraction:g}") for r in rows) + " of the run",
+            "a share of the run, " + _by_rows((r.name, f"{r.warmup_fraction:g}") for r in rows),
         ),
         OpenField("training_args.eval_steps", "about ten evaluations a run"),
         OpenField("training_args.gradient_checkpointing", "only when the longest rows need it"),
@@ -127,28 +147,35 @@ def open_fields(found: WithoutData, num_parameters: int, *, full: bool) -> tuple
 def left_out(fields: Iterable[OpenField]) -> tuple[str, ...]:
     """Lines about what is decided when there are rows."""
     lines = [
-        "  " + "  ".join(part for part in (f.path.rpartition(".")[2], f.value, f.reason) if part)
-        for f in fields
+        f"  {short_field(f.path)}: {f'{f.value}; ' if f.value else ''}{f.reason}" for f in fields
     ]
     return ("Left out, because it depends on the rows:", *lines) if lines else ()
 
 
-def reasons(decisions: Sequence[Decision], paths: Iterable[str]) -> dict[str, Comment]:
-    """For each field `source: reason` beside its value, and what else was said of it above."""
+def reasons(
+    decisions: Sequence[Decision], paths: Iterable[str], strategy: Strategy
+) -> dict[str, Comment]:
+    """For each field `source: reason` beside its value, and what else was said of it above.
+
+    strategy: the one that was planned; it knows the flags that no decision is about.
+    """
     values = {d.field: d for d in decisions if d.source not in _REMARKS}
     comments: dict[str, Comment] = {}
     for path in paths:
         name = decision_name(path)
         said = tuple(f"{d.source}: {d.reason}" for d in decisions if _remarks_on(d, name))
-        decision = values.get(name)
-        comments[path] = Comment(said, "" if decision is None else why(path, decision))
+        decision, origin = values.get(name), strategy.origin(path)
+        if decision is not None:
+            comments[path] = Comment(said, why(path, decision))
+        elif origin is not None:
+            comments[path] = Comment(said, f"{origin.kind}: {origin.describe()}")
     return comments
 
 
 def why(path: str, decision: Decision) -> str:
     """`table: 412 training examples: row 100-1000`; a constant is described instead."""
     spec = find_spec(path)
-    meaning = spec.description.partition(" Left out:")[0] if spec is not None else ""
+    meaning = spec.description.partition(". ")[0] if spec is not None else ""
     return f"{decision.source}: {decision.reason or meaning}".rstrip(": .")
 
 
@@ -163,8 +190,8 @@ def other_remarks(decisions: Sequence[Decision], paths: Iterable[str]) -> list[s
 
 
 def written_paths(strategy: Strategy) -> tuple[str, ...]:
-    """The fields that a file of this strategy has."""
-    return tuple(path for path in field_specs() if _is_set(strategy, path))
+    """The fields that a file of this strategy has, besides its name."""
+    return tuple(path for path in field_specs() if path not in _NAMES and _is_set(strategy, path))
 
 
 def only(strategy: Strategy, paths: Sequence[str]) -> Strategy:
@@ -228,9 +255,9 @@ def _is_set(strategy: Strategy, path: str) -> bool:
     *parents, leaf = path.split(".")
     for name in parents:
         section = getattr(section, name)
-    fields = getattr(section, "model_fields_set", frozenset())
-    return leaf in fields and getattr(section, leaf) not in (None, {}, ())
+    is_set = isinstance(section, BaseModel) and leaf in section.model_fields_set
+    return is_set and getattr(section, leaf) not in (None, {}, ())
 
 
 def _by_rows(answers: Iterable[tuple[str, object]]) -> str:
-    return "by the number of rows: " + ", ".join(f"{name}: {answer}" for name, answer in answers)
+    return "by the number of rows: " + "; ".join(f"{name}: {answer}" for name, answer in answers)

@@ -180,6 +180,27 @@ def warmup_range(num_rows: int) -> Range:
     return Range(min(own, WARMUP_FRACTION.low), max(own, WARMUP_FRACTION.high))
 
 
+def rows_about(path: str) -> tuple[tuple[str, str], ...]:
+    """What the tables say of a field of the strategy: a row's name, and its values."""
+    columns: dict[str, tuple[tuple[str, str], ...]] = {
+        "method.r": tuple((r.name, str(r.rank)) for r in SIZE_ROWS),
+        "training_args.per_device_train_batch_size": tuple(
+            (r.name, str(r.batch_size)) for r in SIZE_ROWS
+        ),
+        "hardware.memory_gb": tuple(
+            (r.name, f"at least {r.min_memory_gib:g}, recommended {r.recommended_memory_gib:g}")
+            for r in SIZE_ROWS
+        ),
+        "training_args.learning_rate": tuple((r.name, str(r.learning_rate)) for r in DATA_ROWS),
+        "training_args.num_train_epochs": tuple((r.name, str(r.epochs)) for r in DATA_ROWS),
+        "training_args.warmup_steps": tuple(
+            (r.name, f"{r.warmup_fraction:g} of the run") for r in DATA_ROWS
+        ),
+        "dataset.eval_split": tuple((r.use_case, f"{r.eval_fraction:g}") for r in SPLIT_ROWS),
+    }
+    return columns.get(path, ())
+
+
 def default_epochs(num_rows: int) -> int:
     """Epochs within the row: the fewer examples, the more."""
     epochs = data_row(num_rows).epochs

@@ -107,7 +107,7 @@ def _wrapped(text: str, indent: str) -> list[str]:
         shown,
         _WIDTH,
         initial_indent=f"{indent}# {lead}",
-        subsequent_indent=f"{indent}# {lead}",
+        subsequent_indent=f"{indent}# {lead * 2}",
         break_long_words=False,
         break_on_hyphens=False,
     ) or [f"{indent}#"]

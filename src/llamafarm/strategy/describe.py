@@ -10,6 +10,8 @@ from pydantic.fields import FieldInfo
 from llamafarm.decision import Decision
 from llamafarm.strategy.model import Strategy
 
+# Shown in place of a value.
+LEFT_OUT = "-"
 _NOT_VALUES = {"id", "title", "description", "file", "origins", "notices"}
 
 
@@ -40,7 +42,9 @@ def _describe(strategy: Strategy, path: str, field: FieldInfo, value: object) ->
         return Decision(path, _text(value), origin.kind, origin.describe())
     if value is None:
         _, _, left_out = (field.description or "").partition("Left out: ")
-        return Decision(path, "-", "default", f"left out: {left_out}" if left_out else "left out")
+        return Decision(
+            path, LEFT_OUT, "default", f"left out: {left_out}" if left_out else "left out"
+        )
     return Decision(path, _text(value), "default", "")
 
 

@@ -191,7 +191,24 @@ def _close(
         "actual": _actual(summary),
     }
     write_json_atomic(directory.run_file, redact_values({**record, **ended}))
+    _report(directory, emit)
     return summary
+
+
+def _report(directory: RunDirectory, emit: Callable[[Event], None]) -> None:
+    """The page, the pictures and the model card. The run is as good without them."""
+    try:
+        from llamafarm.monitoring.report.write import write_report
+        from llamafarm.monitoring.run_record import read_run_record
+        from llamafarm.training.model_card import write_card
+
+        record = read_run_record(directory.root)
+        write_card(record)
+        write_report(record)
+    except Exception as error:
+        why = error.summary if isinstance(error, LlamafarmError) else str(error)
+        text = f"the report could not be written ({redact(why)}); `llamafarm report` does it again"
+        emit(MessageEvent(level="warning", text=text))
 
 
 def _finish(
@@ -300,13 +317,17 @@ def _all_sinks(
 
     def emit(event: Event) -> None:
         nonlocal told
+        found = diagnosis.add(event)
+        # The end is the last that is told.
+        for finding in found if isinstance(event, EndEvent) else ():
+            fanout.handle(finding)
         fanout.handle(event)
         if metrics.trouble and not told:
             told = True
             text = f"{metrics.trouble}; the run goes on, and events wait in memory"
             fanout.handle(MessageEvent(level="warning", text=redact(text)))
         told = told and bool(metrics.trouble)
-        for finding in diagnosis.add(event):
+        for finding in () if isinstance(event, EndEvent) else found:
             fanout.handle(finding)
 
     try:
@@ -330,6 +351,7 @@ def _run_record(
         "started": earlier.get("started") or _now(),
         "resumed": [*earlier.get("resumed", []), _now()] if options.resume else [],
         "strategy": plan.strategy_id,
+        "title": plan.title,
         "run_name": plan.logging.run_name,
         "strategy_sha256": hashlib.sha256(inputs.strategy_yaml.encode()).hexdigest(),
         "model": asdict(replace(plan.model.source)),

@@ -113,7 +113,8 @@ def open_run_directory(root: Path, *, resume: bool, overwrite: bool) -> Iterator
             if overwrite and not resume:
                 _remove_run(root)
             _refuse_links(root)
-            remove_stale_stages(root / "checkpoints")
+            for name in ("checkpoints", "evaluations"):
+                remove_stale_stages(root / name)
         yield RunDirectory(root)
 
 

@@ -39,8 +39,11 @@ PATIENCE_SECONDS = 120.0
 # What llamafarm imports only when it needs it. Importing is all that is done before a fork.
 _LIBRARIES = (
     "accelerate",
+    "bokeh.plotting",
     "datasets",
     "gguf",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.figure",
     "numpy.ctypeslib",
     "peft.tuners.lora.bnb",
     "peft.utils.transformers_weight_conversion",

@@ -4,14 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from llamafarm.monitoring.diagnosis.generalisation import (
+    overfitting,
+    suspiciously_low_loss,
+    wasted_epochs,
+)
+from llamafarm.monitoring.diagnosis.learning import (
+    adapter_not_learning,
+    learning_rate_too_high,
+    learning_rate_too_low,
+    unstable_loss,
+)
+from llamafarm.monitoring.diagnosis.machine import memory_pressure, slow_training
 from llamafarm.monitoring.diagnosis.observed import Observed
+from llamafarm.monitoring.diagnosis.progress import plateau, underfitting
 from llamafarm.monitoring.events import EndEvent, EvalEvent, Event, FindingEvent
 
 Rule = Callable[[Observed], FindingEvent | None]
 
-RULES: tuple[Rule, ...] = ()
+# In the order in which a person would act on them.
+RULES: tuple[Rule, ...] = (
+    suspiciously_low_loss,
+    learning_rate_too_high,
+    unstable_loss,
+    adapter_not_learning,
+    learning_rate_too_low,
+    overfitting,
+    underfitting,
+    plateau,
+    wasted_epochs,
+    memory_pressure,
+    slow_training,
+)
 
-OVERFITTING = "overfitting"
+OVERFITTING, SPIKE = "overfitting", "spike"
 
 
 class Diagnosis:
@@ -48,11 +74,15 @@ class Diagnosis:
 
 
 def diagnose(events: Iterable[Event]) -> tuple[FindingEvent, ...]:
-    """The findings of a run that is over, or of what there is of one; its own are not counted."""
+    """The findings of a run that is over, or of what there is of one. What it found itself is not
+    counted, but for its spikes: only the run saw their rows.
+    """
     diagnosis = Diagnosis()
-    return tuple(
-        finding
-        for event in events
-        if not isinstance(event, FindingEvent)
-        for finding in diagnosis.add(event)
-    )
+    found: list[FindingEvent] = []
+    for event in events:
+        if isinstance(event, FindingEvent) and event.rule != SPIKE:
+            continue
+        if isinstance(event, FindingEvent):
+            found.append(event)
+        found += diagnosis.add(event)
+    return tuple(found)

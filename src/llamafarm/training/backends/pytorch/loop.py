@@ -240,15 +240,27 @@ class _Loop:
         state, batch = self.state, made.batch
         loss, norm = made.loss_sum / batch.num_labels, math.log(max(made.norm, _SMALLEST_NORM))
         found: list[str] = []
+        numbers: dict[str, float] = {}
         if stands_out(state.recent_losses, loss, least=_LEAST_LOSS_DEVIATION):
-            found.append(f"loss {loss:.3f}, usually {usual(state.recent_losses):.3f}")
+            typical = usual(state.recent_losses)
+            found.append(f"loss {loss:.3f}, usually {typical:.3f}")
+            numbers |= {"loss": loss, "usual_loss": typical}
         if stands_out(state.recent_norms, norm, least=_LEAST_NORM_DEVIATION):
             typical = math.exp(usual(state.recent_norms))
             found.append(f"gradient norm {made.norm:.3g}, usually {typical:.3g}")
+            numbers |= {"grad_norm": made.norm, "usual_grad_norm": typical}
         if found:
-            text = f"step {batch.step} stands out: {'; '.join(found)}"
-            rows = self._sources(made.rows_by_loss())
-            self.emit(FindingEvent(step=batch.step, rule="spike", text=text, rows=rows))
+            self.emit(
+                FindingEvent(
+                    step=batch.step,
+                    rule="spike",
+                    text=f"step {batch.step} stands out: {'; '.join(found)}",
+                    rows=self._sources(made.rows_by_loss()),
+                    numbers=numbers,
+                    advice="look at the first of these rows; where it is sound, lower the "
+                    "learning rate",
+                )
+            )
         remember(state.recent_losses, loss)
         remember(state.recent_norms, norm)
 

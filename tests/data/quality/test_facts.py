@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from llamafarm.cli.facts import aligned
-from llamafarm.cli.quality_facts import finding_lines, quality_facts
+from llamafarm.data.quality.facts import finding_lines, quality_facts
 from llamafarm.data.quality.report import Finding, LengthStats, QualityReport, RowExample
 from llamafarm.data.rows import RowRef
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from llamafarm.data.quality.report import Finding, LengthStats, QualityReport
 from llamafarm.errors import count_of
-
-if TYPE_CHECKING:
-    from llamafarm.data.quality.report import Finding, LengthStats, QualityReport
 
 _ROWS_NAMED = 3
 _LANGUAGES_NAMED = 3

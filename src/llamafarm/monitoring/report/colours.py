@@ -1,0 +1,12 @@
+"""Colours of the curves: they differ for every kind of colour vision, and can be read on white and
+on nearly black.
+"""
+
+BLUE = "#3b82c4"
+ORANGE = "#d9772b"
+GREY = "#808894"
+RED = "#c8504f"
+
+# On paper.
+INK = "#3c434c"
+LINE = "#e3e6ea"

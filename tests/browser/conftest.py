@@ -1,0 +1,152 @@
+"""Chromium without a screen, driven by Playwright; every test of this directory skips itself where
+there is none.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from llamafarm.monitoring.report.write import write_report
+from tests.monitoring.report.records import hostile_record
+from tests.training.runs import run_plan, tiny_plan, write_tiny_model
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+
+
+@dataclass
+class Opened:
+    """A page, and what it did. complaints: errors and warnings of the console, and uncaught
+    errors; requests: every address that was asked for.
+    """
+
+    page: Page
+    complaints: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+    def value(self, expression: str) -> Any:
+        """Of JavaScript in the page."""
+        return self.page.evaluate(expression)
+
+    def wait_until(self, condition: str) -> None:
+        """Not Playwright's own, which evaluates text inside the page: the page forbids that."""
+        for _ in range(100):
+            if self.value(condition):
+                return
+            self.page.wait_for_timeout(100)
+        raise AssertionError(f"{condition} did not come true")
+
+    @property
+    def tooltips(self) -> list[str]:
+        """What is told beside the pointer, once something is."""
+        shown = self.page.locator(".bk-tooltip-content:visible")
+        shown.first.wait_for()
+        return sorted(shown.all_inner_texts())
+
+    def place(self, key: str, step: float, height: float = 0.5) -> tuple[float, float]:
+        """Where in the window a point of a plot is. height: 0 is the ground, 1 the top."""
+        x, y = self.value(
+            f"""() => {{
+              const plot = Bokeh.documents[0].roots().find((root) => root.name === {key!r});
+              const view = Bokeh.index.find_one(plot);
+              const box = view.el.getBoundingClientRect();
+              const {{start, end}} = plot.y_range;
+              return [
+                box.left + view.frame.x_scale.compute({step}),
+                box.top + view.frame.y_scale.compute(start + {height} * (end - start)),
+              ];
+            }}"""
+        )
+        return x, y
+
+    def range_of(self, key: str) -> tuple[float, float]:
+        """The steps that a plot shows."""
+        plot = f"Bokeh.documents[0].roots().find((root) => root.name === {key!r})"
+        start, end = self.value(f"[{plot}.x_range.start, {plot}.x_range.end]")
+        return start, end
+
+    def colours_of(self, key: str) -> set[tuple[int, int, int]]:
+        """Of the pixels that are painted in a plot."""
+        found = self.page.locator(f"#plot-{key} canvas").evaluate_all(
+            """(canvases) => canvases.flatMap((canvas) => {
+              if (!canvas.width || !canvas.height) return [];
+              const context = canvas.getContext("2d");
+              const data = context.getImageData(0, 0, canvas.width, canvas.height).data;
+              const found = new Set();
+              for (let i = 0; i < data.length; i += 4)
+                if (data[i + 3] === 255) found.add(`${data[i]},${data[i + 1]},${data[i + 2]}`);
+              return [...found];
+            })"""
+        )
+        return {(int(r), int(g), int(b)) for r, g, b in (text.split(",") for text in found)}
+
+
+Open = Callable[..., Opened]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium on this machine")
+    # Root may not use the sandbox; a small /dev/shm ends the page.
+    arguments = ["--disable-dev-shm-usage", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Open]:
+    """Open a report and wait until it is drawn. context: as a browser context takes it."""
+    contexts = []
+
+    def opening(file: Path, *, drawn: bool = True, **context: Any) -> Opened:
+        contexts.append(browser.new_context(**context))
+        opened = Opened(contexts[-1].new_page())
+        page = opened.page
+        page.on("request", lambda request: opened.requests.append(request.url))
+        page.on("pageerror", lambda error: opened.complaints.append(str(error)))
+        page.on(
+            "console",
+            lambda message: (
+                opened.complaints.append(message.text)
+                if message.type in ("error", "warning")
+                else None
+            ),
+        )
+        page.goto(file.as_uri())
+        if drawn:
+            page.wait_for_selector("html.drawn", state="attached")
+            opened.wait_until("Bokeh.documents[0].is_idle")
+        return opened
+
+    yield opening
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture(scope="session")
+def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a real run of a few steps, with everything that `train` writes when it ends."""
+    model = write_tiny_model(tmp_path_factory.mktemp("model"))
+    return run_plan(tiny_plan(model, tmp_path_factory.mktemp("runs") / "tiny")).directory.root
+
+
+@pytest.fixture(scope="session")
+def report(run_directory: Path) -> Path:
+    """The page of the real run."""
+    return run_directory / "report.html"
+
+
+@pytest.fixture(scope="session")
+def hostile_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page with markup wherever a stranger's text can stand."""
+    return write_report(hostile_record(tmp_path_factory.mktemp("hostile"))).page

@@ -1,0 +1,189 @@
+"""Which runs are in the corpus: what is wrong with each, and what has to be found.
+
+What counts as right was written down before a run of the held-out part was made. The thresholds of
+the rules were chosen on the part `tuning`: other seeds, and the medical rows only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+HEALTHY = "healthy"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something done to a run. right: findings that have to be told, one of each group; also: what
+    may be told besides, because it follows; config: what differs from a healthy run.
+    """
+
+    name: str
+    what: str
+    right: tuple[frozenset[str], ...]
+    also: frozenset[str] = frozenset()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    train_rows: int = 64
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run. part: tuning or held_out."""
+
+    fault: str
+    data: str
+    seed: int
+    part: str
+    config: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def name(self) -> str:
+        return f"{self.fault}-{self.data}-{self.seed}"
+
+
+def _one(rule: str) -> tuple[frozenset[str], ...]:
+    return (frozenset({rule}),)
+
+
+_ONE_EPOCH: Mapping[str, Any] = {"training_args.num_train_epochs": 1}
+
+FAULTS: Mapping[str, Fault] = {
+    fault.name: fault
+    for fault in (
+        Fault(HEALTHY, "nothing", ()),
+        Fault(
+            "rate_x30",
+            "the learning rate times 30",
+            _one("learning_rate_too_high"),
+            frozenset({"unstable_loss", "spike", "wasted_epochs"}),
+            {"training_args.learning_rate": 3e-2, "training_args.early_stopping_patience": 0},
+        ),
+        Fault(
+            "unsteady",
+            "the learning rate times 20, at once and to the end, for two rows a step",
+            (frozenset({"unstable_loss", "learning_rate_too_high"}),),
+            frozenset({"spike", "wasted_epochs"}),
+            {
+                "training_args.learning_rate": 2e-2,
+                "training_args.adam_beta2": 0.9,
+                "training_args.warmup_steps": 0,
+                "training_args.lr_scheduler_type": "constant",
+                "training_args.per_device_train_batch_size": 2,
+                "training_args.max_steps": 40,
+                "training_args.early_stopping_patience": 0,
+            },
+        ),
+        Fault(
+            "rate_d100",
+            "the learning rate divided by 100",
+            _one("learning_rate_too_low"),
+            frozenset({"underfitting"}),
+            {"training_args.learning_rate": 1e-5},
+        ),
+        Fault(
+            "rank_1",
+            "rank 1 on q_proj, and answers whose words are in reverse order",
+            _one("underfitting"),
+            frozenset({"plateau"}),
+            {"method.r": 1, "method.alpha": 2, "method.target_modules": ["q_proj"]},
+        ),
+        Fault(
+            "epochs_40",
+            "40 epochs on 30 rows",
+            (frozenset({"overfitting"}), frozenset({"wasted_epochs"})),
+            config={
+                "training_args.num_train_epochs": 40,
+                "training_args.per_device_train_batch_size": 10,
+                "training_args.eval_steps": 12,
+                "training_args.early_stopping_patience": 0,
+            },
+            train_rows=30,
+        ),
+        Fault(
+            "shuffled",
+            "every question has the answer of another, for ten epochs",
+            (frozenset({"overfitting", "underfitting"}),),
+            frozenset({"wasted_epochs", "plateau"}),
+            {
+                "training_args.num_train_epochs": 10,
+                "training_args.eval_steps": 10,
+                "training_args.early_stopping_patience": 0,
+            },
+            train_rows=28,
+        ),
+        Fault(
+            "leaked",
+            "the evaluation rows are trained on, for sixteen epochs",
+            _one("suspiciously_low_loss"),
+            config={
+                "training_args.num_train_epochs": 16,
+                "training_args.eval_steps": 10,
+                "dataset.allow_leakage": True,
+            },
+            train_rows=8,
+        ),
+        Fault(
+            "slow_data", "the rows of a step come late", _one("slow_training"), config=_ONE_EPOCH
+        ),
+        Fault(
+            "frozen",
+            "no step changes the adapter",
+            _one("adapter_not_learning"),
+            config=_ONE_EPOCH,
+        ),
+        Fault(
+            "stalled",
+            "after a third of the run no step changes the adapter",
+            _one("plateau"),
+            frozenset({"wasted_epochs", "underfitting"}),
+            {"training_args.lr_scheduler_type": "constant_with_warmup"},
+        ),
+        Fault(
+            "spike_row",
+            "one answer is noise",
+            _one("spike"),
+            frozenset({"unstable_loss"}),
+        ),
+        Fault(
+            "small_memory",
+            "the allocator refuses rows of more than 100 tokens",
+            _one("memory_pressure"),
+            config=_ONE_EPOCH,
+        ),
+    )
+}
+
+# What a sound run may look like: the rows of the guide around this model and amount of data.
+_HEALTHY_KINDS: tuple[Mapping[str, Any], ...] = (
+    {},
+    {"method.r": 4, "method.alpha": 8},
+    {"training_args.learning_rate": 5e-4},
+    {"training_args.lr_scheduler_type": "linear"},
+    {"training_args.num_train_epochs": 1},
+    {"method.r": 16, "method.alpha": 32},
+)
+
+
+# Those whose outcome depends on the rows; what the others do is the same for any.
+_TUNED_TWICE = ("rate_x30", "unsteady", "rate_d100", "rank_1", "shuffled", "leaked", "stalled")
+
+
+def all_cases() -> tuple[Case, ...]:
+    """The whole corpus, in the order in which it is made: tuning first, then two seeds of each."""
+    planted = [name for name in FAULTS if name != HEALTHY]
+    tuning = [Case(name, "medical", 1, "tuning") for name in planted]
+    tuning += [Case(HEALTHY, "medical", i, "tuning", k) for i, k in enumerate(_HEALTHY_KINDS, 1)]
+    tuning += [Case(name, "medical", 2, "tuning") for name in _TUNED_TWICE]
+    held_out = [
+        Case(HEALTHY, data, 10 * (1 + (data == "parcels")) + i, "held_out", kind)
+        for i, kind in enumerate(_HEALTHY_KINDS)
+        for data in ("medical", "parcels")
+    ]
+    held_out += [
+        Case(name, data, seed + (10 if data == "parcels" else 0), "held_out")
+        for seed in (11, 12)
+        for name in planted
+        for data in ("medical", "parcels")
+    ]
+    return (*tuning, *held_out)
