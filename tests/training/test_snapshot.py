@@ -42,7 +42,7 @@ class Parts:
         torch.manual_seed(seed)
         self.model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.1)
-        self.scheduler = torch.optim.lr_scheduler.ExponentialLR(self.optimizer, 0.9)
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: 0.9**step)
         self.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**seed)
         trainable = TrainableModel(
             self.model, Packability(True, ""), {"config.json": b"{}"}, is_adapter=False

@@ -86,7 +86,7 @@ def write_checkpoint(
     when the disk refuses; nothing half-written stays.
     """
     started = time.monotonic()
-    final = checkpoints / f"checkpoint-{step}"
+    final = checkpoint_of(checkpoints, step)
     entries: list[dict[str, Any]] = []
     num_bytes = 0
     try:
@@ -195,6 +195,17 @@ def newest_valid(checkpoints: Path) -> tuple[Checkpoint | None, tuple[str, ...]]
             return checkpoint, tuple(passed_over)
         passed_over.append(f"{checkpoint.path.name} cannot be used: {fault}")
     return None, tuple(passed_over)
+
+
+def checkpoint_of(checkpoints: Path, step: int) -> Path:
+    """Where the checkpoint of a step is, or would be."""
+    return checkpoints / f"checkpoint-{step}"
+
+
+def fault_of_step(checkpoints: Path, step: int) -> str:
+    """Why the checkpoint of a step cannot be used; empty when it can."""
+    path = checkpoint_of(checkpoints, step)
+    return verify_checkpoint(path) if path.is_dir() else "it is not there"
 
 
 def rotate(checkpoints: Path, *, limit: int, protected: Iterable[int]) -> Rotated:
