@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
+from llamafarm.errors import RunError
 from llamafarm.training.backends.pytorch.model import TrainableModel
 from llamafarm.training.backends.pytorch.optimizer import put_schedule_back
 from llamafarm.training.backends.pytorch.tensors import (
@@ -96,6 +98,15 @@ class Snapshot:
         """Put a checkpoint back. Learning rate, betas and decay stay this plan's, which are others
         only in a resume that was asked for anyway. Raises RunError when it does not fit this model.
         """
+        try:
+            return self._restore(path)
+        except (LookupError, TypeError, ValueError, AttributeError, SafetensorError) as error:
+            raise RunError(
+                f"{path} does not hold the state of this run ({type(error).__name__}: {error})",
+                hint="remove it: --resume then goes on from the one before",
+            ) from error
+
+    def _restore(self, path: Path) -> LoopState:
         saved: dict[str, Any] = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
         self._trainable.load_weights(path)
         planned = [
