@@ -244,7 +244,7 @@ def test_lines_that_a_full_disk_refuses_wait_and_no_checkpoint_is_written_meanwh
     monkeypatch.setattr(os, "write", full)
     sink.handle(step_event(1))
     assert sink.trouble.endswith("metrics.jsonl cannot be written: No space left on device")
-    with pytest.raises(OSError, match=r"metrics\.jsonl cannot be written: No space left"):
+    with pytest.raises(OSError, match=r"No space left on device: .*metrics\.jsonl"):
         sink.handle(SavingEvent(step=1))
     sink.handle(CheckpointEvent(step=1, path="c", reason="best", bytes=9, seconds=0.1))
     sink.close()
@@ -343,7 +343,7 @@ def test_a_disk_that_cannot_be_read_or_synced_is_named(
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(os, "fsync", refuse)
-    with pytest.raises(OSError, match=r"metrics\.jsonl cannot be written: Input/output error"):
+    with pytest.raises(OSError, match=r"Input/output error: .*metrics\.jsonl"):
         sink.handle(SavingEvent(step=1))
     sink.close()
     sink.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -24,7 +25,9 @@ from llamafarm.monitoring.events import (
     MessageEvent,
     ResumeEvent,
     SaveFailedEvent,
+    SavingEvent,
 )
+from llamafarm.monitoring.metrics_file import MetricsFile
 from llamafarm.planning.plan import Every, TrainingPlan
 from llamafarm.training.backends.pytorch import keeper
 from llamafarm.training.checkpoint import Rotated, list_checkpoints, verify_checkpoint
@@ -436,3 +439,23 @@ def test_a_last_step_in_memory_is_the_final_model_whatever_stands_on_disk(
     damage(plan.output_dir / "checkpoints" / "checkpoint-6")
     failing_saves(monkeypatch, lambda step: step == 6)
     assert hash_of(run_plan(plan, resume=True).directory.final_model) == whole
+
+
+def test_metrics_that_the_disk_refuses_hold_the_checkpoint_back_and_the_bytes_are_told(
+    tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = steady_plan(tiny_model_dir, tmp_path / "run", saving={"every": Every(2)})
+    whole = train_plan(replace(plan, output_dir=tmp_path / "whole"))
+    handle = MetricsFile.handle
+
+    def refuse_once(self: MetricsFile, event: Event) -> None:
+        if isinstance(event, SavingEvent) and event.step == 6:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "metrics.jsonl")
+        handle(self, event)
+
+    monkeypatch.setattr(MetricsFile, "handle", refuse_once)
+    run = run_plan(plan)
+    (told,) = [e for e in run.events if isinstance(e, SaveFailedEvent)]
+    assert told.kept_step == 4
+    assert re.search(r"No space left on device: metrics.jsonl \(at least [\d,]+ bytes", told.text)
+    assert run.weights_hash == whole.weights_hash

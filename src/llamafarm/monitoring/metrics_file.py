@@ -71,7 +71,7 @@ class MetricsFile:
                 self._cut_torn_line()
             self.trouble = f"{self._path} cannot be written: {error.strerror or error}"
             if isinstance(event, SavingEvent):
-                raise OSError(self.trouble) from error
+                raise OSError(error.errno, error.strerror, str(self._path)) from error
 
     def close(self) -> None:
         """Make everything durable. Where the disk refuses it, `trouble` says so."""

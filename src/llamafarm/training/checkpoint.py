@@ -99,7 +99,7 @@ def write_checkpoint(
             manifest = {"schema": _SCHEMA, "step": step, "files": entries}
             write_bytes(stage / MANIFEST, to_json_bytes(manifest))
     except OSError as error:
-        raise _save_failed(final, error, max(num_bytes, expected_bytes)) from error
+        raise save_failed(final, error, max(num_bytes, expected_bytes)) from error
     return WrittenCheckpoint(Checkpoint(step, final), num_bytes, time.monotonic() - started)
 
 
@@ -125,8 +125,8 @@ def _free_bytes(directory: Path) -> int | None:
         return None
 
 
-def _save_failed(final: Path, error: OSError, num_bytes: int) -> SaveFailed:
-    """num_bytes: as far as known."""
+def save_failed(final: Path, error: OSError, num_bytes: int) -> SaveFailed:
+    """Why a checkpoint is not there, for the reader. num_bytes: its size, as far as known."""
     free = _free_bytes(final.parent)
     room = f"at least {num_bytes + _RESERVE_BYTES:,} bytes needed"
     if free is not None:

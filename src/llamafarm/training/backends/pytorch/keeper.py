@@ -31,6 +31,7 @@ from llamafarm.training.checkpoint import (
     checkpoint_of,
     fault_of_step,
     rotate,
+    save_failed,
     write_checkpoint,
 )
 from llamafarm.training.job import TrainingJob
@@ -190,7 +191,9 @@ class CheckpointKeeper:
         except SaveFailed as error:
             return _NotWritten(error.summary, short_memory=False)
         except OSError as error:  # what the checkpoint has behind it is not on disk
-            return _NotWritten(str(error), short_memory=False)
+            path = checkpoint_of(self._directory, state.step)
+            failed = save_failed(path, error, self._snapshot.num_bytes())
+            return _NotWritten(failed.summary, short_memory=False)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
