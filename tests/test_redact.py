@@ -40,10 +40,10 @@ def test_values_of_secret_variables_are_hidden() -> None:
     environ = {
         "WANDB_API_KEY": "0123456789abcdef",
         "MY_PASSWORD": "correct horse",
-        "PWD": "/work/dir",
+        "PWD": "/srv/my-data",
     }
-    text = "0123456789abcdef, correct horse, /work/dir"
-    assert redact(text, environ) == "***, ***, /work/dir"
+    text = "0123456789abcdef, correct horse, /srv/my-data"
+    assert redact(text, environ) == "***, ***, /srv/my-data"
 
 
 def test_a_variable_with_a_word_or_the_path_of_a_file_hides_nothing(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import re
 import shutil
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -181,16 +181,19 @@ def verify_checkpoint(path: Path) -> str:
     return ""
 
 
-def newest_valid(checkpoints: Path) -> tuple[Checkpoint | None, tuple[str, ...]]:
+def newest_valid(
+    checkpoints: Path, *, also: Callable[[Path], str] = lambda path: ""
+) -> tuple[Checkpoint | None, tuple[str, ...]]:
     """The newest checkpoint that verifies, and a line for each newer one that was passed over.
 
-    Raises RunError where they cannot be listed: to start again would then lose what is there.
+    also: what else may be wrong with one; empty: nothing. Raises RunError where they cannot be
+    listed: to start again would then lose what is there.
     """
     with _listing(checkpoints):
         candidates = _candidates(checkpoints)
     passed_over: list[str] = []
     for checkpoint in reversed(candidates):
-        fault = verify_checkpoint(checkpoint.path)
+        fault = verify_checkpoint(checkpoint.path) or also(checkpoint.path)
         if not fault:
             return checkpoint, tuple(passed_over)
         passed_over.append(f"{checkpoint.path.name} cannot be used: {fault}")

@@ -237,7 +237,7 @@ def _resume_point(
     """
     if not options.resume:
         return None, ()
-    checkpoint, passed_over = _newest_usable(directory.checkpoints)
+    checkpoint, passed_over = newest_valid(directory.checkpoints, also=_state_fault)
     if checkpoint is None:
         return None, passed_over
     if plan.evaluation.load_best:
@@ -254,21 +254,6 @@ def _resume_point(
             "these values",
         )
     return checkpoint, (*passed_over, *(f"resumed anyway: {line}" for line in differences))
-
-
-def _newest_usable(checkpoints: Path) -> tuple[Checkpoint | None, tuple[str, ...]]:
-    """As newest_valid; one whose state lacks what a resume needs is passed over like damage."""
-    newest, passed_over = newest_valid(checkpoints)
-    if newest is None or not (fault := _state_fault(newest.path)):
-        return newest, passed_over
-    lines = [*passed_over, f"{newest.path.name} cannot be used: {fault}"]
-    for earlier in reversed(list_checkpoints(checkpoints)):
-        if earlier.step < newest.step:
-            fault = verify_checkpoint(earlier.path) or _state_fault(earlier.path)
-            if not fault:
-                return earlier, tuple(lines)
-            lines.append(f"{earlier.path.name} cannot be used: {fault}")
-    return None, tuple(lines)
 
 
 def _with_its_best(checkpoints: Path, newest: Checkpoint) -> tuple[Checkpoint, tuple[str, ...]]:
