@@ -7,7 +7,6 @@ This module puts the rooms together and decides nothing itself: strategy → mod
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -48,7 +47,7 @@ from llamafarm.readiness import (
 from llamafarm.recommendation import DEMO_ROWS as DEMO_ROWS
 from llamafarm.recommendation import Recommendation as Recommendation
 from llamafarm.recommendation import RecommendRequest as RecommendRequest
-from llamafarm.redact import redact
+from llamafarm.redact import redact_command
 
 if TYPE_CHECKING:
     from llamafarm.data.datasplit import SplitResult
@@ -118,6 +117,7 @@ def train(request: TrainRequest, sinks: Sequence[Sink] = ()) -> TrainResult:
     from llamafarm.hardware.allocator import keep_freed_memory
     from llamafarm.hardware.waiting import sleep_soon
     from llamafarm.planning.resolved_strategy import resolved_strategy
+    from llamafarm.planning.resumed import as_begun
     from llamafarm.strategy.dump import to_yaml
     from llamafarm.training.run import RunInputs, RunOptions, run
     from llamafarm.training.run_directory import check_output_directory
@@ -127,14 +127,16 @@ def train(request: TrainRequest, sinks: Sequence[Sink] = ()) -> TrainResult:
     emit = _emitter(sinks)
     strategy = _load_strategy(request.strategy, request.strategy_file, request.overrides)
     emit(LogLevelEvent(level=strategy.monitoring.log_level))
-    resume = request.resume or bool(strategy.training_args.resume_from_checkpoint)
+    resume = _resumes(request, strategy, emit)
     options = RunOptions(
         resume=resume,
         resume_anyway=request.resume_anyway,
         overwrite=request.overwrite,
-        command=redact(shlex.join(sys.argv)),
+        command=redact_command(sys.argv),
     )
     check_output_directory(output_dir(strategy), resume=resume, overwrite=request.overwrite)
+    if resume:
+        strategy = as_begun(strategy, output_dir(strategy) / "strategy.yaml")
     planned = plan_run(
         strategy, skip_bad_rows=request.skip_bad_rows, allow_download=True, emit=emit
     )
@@ -158,6 +160,11 @@ def train(request: TrainRequest, sinks: Sequence[Sink] = ()) -> TrainResult:
 
     exported = convert(request_of(plan.export, plan.output_dir), sinks)
     return TrainResult(plan.output_dir, summary, plan, exported)
+
+
+def run_directory_of(request: TrainRequest) -> Path:
+    """Where `train` puts this run. Raises UserError for a strategy that is wrong."""
+    return output_dir(_load_strategy(request.strategy, request.strategy_file, request.overrides))
 
 
 def setup(
@@ -451,6 +458,19 @@ def doctor() -> DoctorReport:
     from llamafarm.doctor import examine
 
     return examine()
+
+
+def _resumes(request: TrainRequest, strategy: Strategy, emit: Callable[[Event], None]) -> bool:
+    """Whether to go on with the run that is there. What was asked for now overrules the file."""
+    from llamafarm.planning.explain import whereabouts
+
+    path = "training_args.resume_from_checkpoint"
+    written = bool(strategy.training_args.resume_from_checkpoint)
+    if written and request.overwrite and not request.resume:
+        text = f"{whereabouts(strategy, path)} has no effect: --overwrite replaces the run"
+        emit(MessageEvent(level="notice", text=text))
+        return False
+    return request.resume or written
 
 
 def _load_strategy(

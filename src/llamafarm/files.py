@@ -1,7 +1,8 @@
 """The one file layer: what is written is complete or absent.
 
 A file is written aside, fsynced and renamed; a directory likewise, with the parent fsynced after
-the rename. Modes follow the umask. Nothing else in the program opens an output file for writing.
+the rename. Modes follow the umask. Beside this, only what grows line by line (metrics.jsonl, the
+event files of TensorBoard) and the lock open a file of a run directory for writing.
 
 Every change goes through a function of `os`, looked up when it is called, or through `exchange`: so
 faults and crashes can be put at each of them. An OSError names the path that failed.

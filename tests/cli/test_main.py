@@ -220,6 +220,15 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     assert (done.returncode, done.stderr) == (141, "")
 
 
+@pytest.mark.parametrize(
+    ("closed", "argv", "code"),
+    [(">&-", "--version", 0), ("2>&-", "no-such-command", 2), ("<&- >&- 2>&-", "--help", 0)],
+)
+def test_a_closed_output_changes_no_exit_code(closed: str, argv: str, code: int) -> None:
+    command = ["sh", "-c", f'exec "$0" -m llamafarm {argv} {closed}', sys.executable]
+    assert subprocess.run(command, check=False, capture_output=True, timeout=120).returncode == code
+
+
 def test_a_broken_pipe_elsewhere_is_a_defect(
     llamafarm: Run, fake_api: Callable[..., object]
 ) -> None:

@@ -13,6 +13,9 @@ from llamafarm.errors import DataError
 
 SINGLE = (Message("user", "What is a fever?"), Message("assistant", "A high temperature."))
 MILLION = "{% set x = 'ab' * 1000000 %}"
+LONG_LIST = "{% set x = range(99999)|list %}"
+# Every multiple of 2**61 - 1 has the hash 0.
+COLLIDING = f"{{{{ range(0, {(2**61 - 1) * 50_000}, {2**61 - 1})"
 DOUBLE = "{% set ns = namespace(x='ab', l=[1]) %}{% for i in range(60) %}"
 
 BOMBS = {
@@ -126,6 +129,38 @@ BOMBS = {
     ),
     "nonsense_words": "{{ lipsum(n=1000000) }}",
     "a_long_range": "{{ range(10**12)|list|length }}",
+    "a_number_rounded_to_a_billion_digits": "{{ 1|round(-1000000000) }}",
+    "a_number_rounded_up_to_a_billion_digits": "{{ 1.5|round(1000000000, 'ceil') }}",
+    "numbers_rounded_in_a_map": "{{ [1]|map('round', -1000000000)|list }}",
+    "numbers_of_a_million_digits": (
+        "{% set x = ('f' * 3000000)|int(base=16) // ('f' * 1500000)|int(base=16) %}"
+    ),
+    "a_list_sought_in_itself": LONG_LIST + "{{ x|select('in', x)|list|length }}",
+    "a_list_that_is_not_in_itself": LONG_LIST + "{{ x|reject('in', x)|first }}",
+    "attributes_sought_in_a_list": LONG_LIST + "{{ x|selectattr('real', 'in', x)|list|length }}",
+    "lists_compared_while_sorting": LONG_LIST
+    + "{{ x|map(attribute='no', default=x)|sort|length }}",
+    "lists_compared_while_grouping": LONG_LIST + "{{ x|groupby('no', default=x)|length }}",
+    "the_largest_of_lists": LONG_LIST + "{{ x|map(attribute='no', default=x)|max|length }}",
+    "many_attributes_to_sort_by": LONG_LIST + "{{ x|sort(attribute='real,' * 400)|length }}",
+    "lists_made_in_a_map": LONG_LIST
+    + "{{ x|map(attribute='no', default=x)|map('list')|list|length }}",
+    "keys_that_collide": COLLIDING + "|unique|list|length }}",
+    "keys_that_collide_in_a_mapping": (
+        COLLIDING.replace("{{ ", "{{ dict(") + "|groupby('real'))|length }}"
+    ),
+    "a_group_that_holds_itself_twice": DOUBLE
+    + "{% set ns.l = ([ns.l, ns.l]|groupby('no', default=1))|first %}{% endfor %}{{ ns.l }}",
+    "a_search_from_the_end": "{{ ('a' * 2000000).rfind('ab' + 'a' * 1000000) }}",
+    "a_text_stripped_of_many_characters": MILLION + "{{ x.strip('c' * 1000000 + 'ab') }}",
+    "a_text_trimmed_of_many_characters": MILLION + "{{ x|trim('c' * 1000000 + 'ab') }}",
+    "a_long_comparison": (
+        MILLION + "{% set y = 'ab' * 1000000 %}{{ " + "x == y == " * 900 + "'a' }}"
+    ),
+    "blocks_in_a_loop": (
+        "{% for i in range(9999) %}{% block b scoped %}{% for a in range(99999) %}"
+        "{% for c in range(99999) %}{% endfor %}{% endfor %}{% endblock %}{% endfor %}"
+    ),
     "a_date_format": "{{ strftime_now('%Y' * 100000) }}",
     "brackets": "{{ " + "(" * 20_000 + ")" * 20_000 + " }}",
     "conditions": "{% if a %}" * 5000 + "{% endif %}" * 5000,
@@ -276,6 +311,25 @@ def test_a_long_loop_still_knows_where_it_is() -> None:
             "3ab('a', 2)",
         ),
         ("{% filter upper %}a{{ bos_token }}{% endfilter %}", "A<S>"),
+        (
+            "{{ 2.567|round(1) }}{{ '0x1f'|int(base=16) }}{{ ' a '|trim }}{{ 'xax'.strip('x') }}",
+            "2.631aa",
+        ),
+        (
+            (
+                "{{ [3, 1]|sort|first }}{{ [1, 1]|unique|list }}{{ [2, 5]|max }}"
+                "{% for role, group in messages|groupby('role') %}{{ role }}{% endfor %}"
+            ),
+            "1[1]5assistantuser",
+        ),
+        ("{{ dict([('a', 1)], b=2) }}{{ dict({'a': 1}) }}", "{'a': 1, 'b': 2}{'a': 1}"),
+        (
+            (
+                "{{ messages|selectattr('role', 'equalto', 'user')|map(attribute='role')|first }}"
+                "{{ 1 < 2 < 3 }}{{ nothing|list }}{{ nothing|selectattr('a')|list }}"
+            ),
+            "userTrue[][]",
+        ),
         ("{% generation %}{{ bos_token }}{% endgeneration %}", "<s>"),
         (
             (

@@ -122,7 +122,7 @@ def test_corruption_sees_a_final_model_of_damaged_weights(
     best = corruption.DAMAGES.index(corruption.damage_best)
     from llamafarm.training.backends.pytorch import keeper
 
-    monkeypatch.setattr(keeper, "verify_checkpoint", lambda path: "")
+    monkeypatch.setattr(keeper, "fault_of_step", lambda checkpoints, step: "")
     monkeypatch.setattr(
         keeper,
         "checkpoint_files",

@@ -198,6 +198,24 @@ def test_without_its_checkpoint_event_everything_of_the_step_is_kept(tmp_path: P
     assert read_events(path) == [older, step_event(4), eval_event(4, 2.0)]
 
 
+def test_the_evaluation_that_a_checkpoint_has_is_kept_after_the_event_of_an_earlier_one(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "metrics.jsonl"
+    earlier = CheckpointEvent(step=4, path="c", reason="interrupted", bytes=9, seconds=0.1)
+    again = [ResumeEvent(step=4, path="c", note=""), eval_event(4, 2.0)]
+    before = [step_event(4), earlier, *again]
+    write(path, [*before, step_event(5)])
+    assert cut_after(path, 4, evaluated=True) == 1
+    assert read_events(path) == before
+    assert cut_after(path, 4) == 2
+    saved = [eval_event(4, 2.0), earlier]
+    path.unlink()
+    write(path, [*saved, end_event(4)])
+    assert cut_after(path, 4, evaluated=True) == 1
+    assert read_events(path) == saved
+
+
 def test_a_cut_that_fails_leaves_the_file_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,7 +237,7 @@ def test_a_file_that_cannot_be_opened_is_an_error_that_names_it(tmp_path: Path) 
         MetricsFile(tmp_path / "gone" / "metrics.jsonl")
 
 
-def test_lines_that_a_full_disk_refuses_wait_and_are_an_error_only_at_the_end(
+def test_lines_that_a_full_disk_refuses_wait_and_no_checkpoint_is_written_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sink = MetricsFile(tmp_path / "metrics.jsonl")
@@ -230,10 +248,23 @@ def test_lines_that_a_full_disk_refuses_wait_and_are_an_error_only_at_the_end(
     monkeypatch.setattr(os, "write", full)
     sink.handle(step_event(1))
     assert sink.trouble.endswith("metrics.jsonl cannot be written: No space left on device")
-    with pytest.raises(RunError) as caught:
-        sink.close()
-    assert "metrics.jsonl cannot be written: No space left on device" in caught.value.render()
-    assert "--resume" in caught.value.render()
+    with pytest.raises(OSError, match=r"No space left on device: .*metrics\.jsonl"):
+        sink.handle(SavingEvent(step=1))
+    sink.handle(CheckpointEvent(step=1, path="c", reason="best", bytes=9, seconds=0.1))
+    sink.close()
+    assert sink.trouble.endswith("metrics.jsonl cannot be written: No space left on device")
+
+
+def test_lines_that_waited_are_written_when_the_file_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "metrics.jsonl"
+    sink, disk = MetricsFile(path), Disk(monkeypatch, room=5)
+    sink.handle(step_event(1))
+    disk.room = 10**6
+    sink.close()
+    assert sink.trouble == ""
+    assert read_events(path) == [step_event(1)]
 
 
 def test_a_line_is_one_write_and_all_lines_are_durable_before_and_after_a_checkpoint(
@@ -316,9 +347,11 @@ def test_a_disk_that_cannot_be_read_or_synced_is_named(
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(os, "fsync", refuse)
-    with pytest.raises(RunError, match=r"metrics\.jsonl cannot be written: Input/output error"):
-        sink.close()
+    with pytest.raises(OSError, match=r"Input/output error: .*metrics\.jsonl"):
+        sink.handle(SavingEvent(step=1))
     sink.close()
+    sink.close()
+    assert sink.trouble.endswith("metrics.jsonl cannot be written: Input/output error")
     monkeypatch.setattr(Path, "read_bytes", refuse)
     for read in (read_events, lambda path: cut_after(path, 1)):
         with pytest.raises(RunError, match=r"metrics\.jsonl cannot be read: Input/output error"):

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import errno
 import importlib.util
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,6 +65,37 @@ def test_no_step_appears_twice_after_a_resume(tmp_path: Path, resumed_at: int) -
 def test_a_run_without_numbers_leaves_no_file(tmp_path: Path) -> None:
     write(tmp_path / "logs", [start_event(), end_event()])
     assert not (tmp_path / "logs").exists()
+
+
+@needs_tensorboard
+def test_after_an_error_of_the_disk_nothing_is_written_and_what_was_is_readable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink, write = TensorBoardSink(tmp_path), os.write
+
+    def half(descriptor: int, data: Any) -> int:
+        if len(data) < 20:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data[: len(data) // 2])
+
+    sink.handle(step_event(1, 2.1))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", half)
+        sink.handle(step_event(2, 2.0))
+    sink.handle(step_event(3, 1.9))
+    sink.close()
+    assert sink.trouble == (
+        f"TensorBoard's files in {tmp_path} cannot be written: No space left on device"
+    )
+    assert scalars(tmp_path)["train/loss"] == [(1, 2.1)]
+
+
+@needs_tensorboard
+def test_a_directory_that_cannot_be_made_is_told_too(tmp_path: Path) -> None:
+    (tmp_path / "logs").touch()
+    sink = TensorBoardSink(tmp_path / "logs")
+    sink.handle(step_event(1, 2.1))
+    assert sink.trouble.endswith("cannot be written: File exists")
 
 
 def test_a_missing_package_is_an_error_that_says_how_to_get_it(

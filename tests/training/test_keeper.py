@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -24,7 +25,9 @@ from llamafarm.monitoring.events import (
     MessageEvent,
     ResumeEvent,
     SaveFailedEvent,
+    SavingEvent,
 )
+from llamafarm.monitoring.metrics_file import MetricsFile
 from llamafarm.planning.plan import Every, TrainingPlan
 from llamafarm.training.backends.pytorch import keeper
 from llamafarm.training.checkpoint import Rotated, list_checkpoints, verify_checkpoint
@@ -389,3 +392,70 @@ def test_what_a_checkpoint_has_behind_it_is_durable_before_it(
         for name, lines in at_stake.items()
     }
     assert steps == {"checkpoint-2": [1, 2], "checkpoint-4": [1, 2, 3, 4]}
+
+
+def test_a_damaged_best_that_nobody_wants_changes_nothing(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    unwanted = {"load_best": False, "every": Every(2), "patience": 3}
+    plan = best_at_4(tiny_model_dir, tmp_path / "whole", evaluation=unwanted)
+    whole = run_plan(plan)
+    assert (whole.summary.best_step, whole.summary.steps) == (2, 8)
+    cut = replace(plan, output_dir=tmp_path / "cut")
+    with pytest.raises(Killed):
+        run_plan(cut, on_event=kill_after(7))
+    damage(cut.output_dir / "checkpoints" / "checkpoint-2")
+    resumed = run_plan(cut, resume=True)
+    assert not [e for e in resumed.events if isinstance(e, BestLostEvent)]
+    assert resumed.summary.steps == 8
+    assert resumed.weights_hash == whole.weights_hash
+
+
+def test_a_damaged_checkpoint_is_never_told_as_kept(
+    tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = steady_plan(
+        tiny_model_dir, tmp_path / "run", saving={"every": Every(2), "total_limit": 20}
+    )
+    run_plan(plan)
+    damage(plan.output_dir / "checkpoints" / "checkpoint-12")
+    failing_saves(monkeypatch, lambda step: step == 12)
+    again = run_plan(plan, resume=True)
+    (told, *_) = [e for e in again.events if isinstance(e, SaveFailedEvent)]
+    assert told.kept_step == 10
+
+
+def test_a_last_step_in_memory_is_the_final_model_whatever_stands_on_disk(
+    tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = steady_plan(
+        tiny_model_dir,
+        tmp_path / "run",
+        batch={"total_steps": 6},
+        saving={"every": Every(2)},
+        evaluation={"load_best": False, "enabled": False},
+    )
+    whole = hash_of(run_plan(plan).directory.final_model)
+    damage(plan.output_dir / "checkpoints" / "checkpoint-6")
+    failing_saves(monkeypatch, lambda step: step == 6)
+    assert hash_of(run_plan(plan, resume=True).directory.final_model) == whole
+
+
+def test_metrics_that_the_disk_refuses_hold_the_checkpoint_back_and_the_bytes_are_told(
+    tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = steady_plan(tiny_model_dir, tmp_path / "run", saving={"every": Every(2)})
+    whole = train_plan(replace(plan, output_dir=tmp_path / "whole"))
+    handle = MetricsFile.handle
+
+    def refuse_once(self: MetricsFile, event: Event) -> None:
+        if isinstance(event, SavingEvent) and event.step == 6:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "metrics.jsonl")
+        handle(self, event)
+
+    monkeypatch.setattr(MetricsFile, "handle", refuse_once)
+    run = run_plan(plan)
+    (told,) = [e for e in run.events if isinstance(e, SaveFailedEvent)]
+    assert told.kept_step == 4
+    assert re.search(r"No space left on device: metrics.jsonl \(at least [\d,]+ bytes", told.text)
+    assert run.weights_hash == whole.weights_hash

@@ -6,6 +6,7 @@ import json
 import math
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from llamafarm.monitoring.events import (
     StepEvent,
 )
 from llamafarm.planning.plan import Every
+from llamafarm.training.backends.pytorch import loop
 from llamafarm.training.checkpoint import list_checkpoints
 from llamafarm.training.signals import StopRequest
 
@@ -445,3 +447,32 @@ def test_a_run_out_of_memory_says_what_to_reduce(
 def _weights(run: Trained) -> dict[str, torch.Tensor]:
     (file,) = (run.directory.checkpoints / f"checkpoint-{TOTAL_STEPS}").glob("*model.safetensors")
     return load_file(file)
+
+
+def test_a_run_whose_every_gradient_overflows_in_float16_is_no_success(
+    tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Skipping:
+        """As accelerate wraps an optimizer whose gradient scaler found an Infinity."""
+
+        step_was_skipped = True
+
+        def __init__(self, optimizer: Any) -> None:
+            self._optimizer = optimizer
+
+        def step(self) -> None:
+            pass
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._optimizer, name)
+
+    made = loop._Loop.__init__
+
+    def with_a_scaler(self: Any, *arguments: Any) -> None:
+        made(self, *arguments)
+        self.scaler, self.optimizer = torch.amp.GradScaler("cpu"), Skipping(self.optimizer)
+
+    monkeypatch.setattr(loop._Loop, "__init__", with_a_scaler)
+    plan = tiny_plan(tiny_model_dir, tmp_path / "run", batch={"total_steps": 6})
+    with pytest.raises(RunError, match="all 6 steps so far overflow in float16"):
+        train_plan(plan)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,24 @@ import pytest
 from llamafarm.errors import Interrupted, OutputError, RunError
 from llamafarm.hardware.facts import Hardware
 from llamafarm.models.tokenizer import load_tokenizer
-from llamafarm.monitoring.events import CheckpointEvent, Event, MessageEvent, ResumeEvent
+from llamafarm.monitoring import metrics_file, tensorboard
+from llamafarm.monitoring.events import (
+    CheckpointEvent,
+    EvalEvent,
+    Event,
+    MessageEvent,
+    ResumeEvent,
+    StepEvent,
+)
 from llamafarm.planning.plan import Every, TrainingPlan
 from llamafarm.training import run as module
-from llamafarm.training.checkpoint import list_checkpoints
+from llamafarm.training.backends.pytorch import keeper
+from llamafarm.training.checkpoint import (
+    STATE_FILE,
+    checkpoint_files,
+    list_checkpoints,
+    write_checkpoint,
+)
 from llamafarm.training.run import RunInputs, RunOptions, run
 from tests.hardware.recorded import make_cpu
 
@@ -152,6 +167,34 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_named(
     assert resumed.weights_hash == whole.weights_hash
 
 
+@pytest.mark.parametrize("lacks", ["identity", "loop", "optimizer", "best_global_step"])
+def test_a_checkpoint_without_the_state_of_a_run_is_passed_over_and_named(
+    plan: TrainingPlan, lacks: str
+) -> None:
+    with pytest.raises(Killed):
+        run_plan(plan, on_event=on_step(6, raises(Killed())))
+    newest = plan.output_dir / "checkpoints" / "checkpoint-5"
+    files = dict(checkpoint_files(newest))
+    state = json.loads(files[STATE_FILE])
+    del state[lacks]
+    files[STATE_FILE] = json.dumps(state).encode()
+    write_checkpoint(newest.parent, 5, files.items())
+    resumed = run_plan(plan, resume=True)
+    (start,) = [e for e in resumed.events if isinstance(e, ResumeEvent)]
+    assert start.step == 4
+    notes = [e.text for e in resumed.events if isinstance(e, MessageEvent)]
+    assert f"checkpoint-5 cannot be used: its {STATE_FILE} has no {lacks}" in notes
+
+
+def test_a_record_of_another_shape_is_no_reason_to_stop(plan: TrainingPlan) -> None:
+    with pytest.raises(Killed):
+        run_plan(plan, on_event=on_step(6, raises(Killed())))
+    (plan.output_dir / "run.json").write_text('{"resumed": null, "id": [1], "started": 5}')
+    run_plan(plan, resume=True)
+    assert len(record(plan)["resumed"]) == 1
+    assert isinstance(record(plan)["id"], str)
+
+
 def test_a_run_that_differs_is_refused_value_by_value_or_goes_on_when_told_to(
     plan: TrainingPlan,
 ) -> None:
@@ -169,6 +212,10 @@ def test_a_run_that_differs_is_refused_value_by_value_or_goes_on_when_told_to(
     resume_anyway(other, events)
     notes = [e.text for e in events if isinstance(e, MessageEvent)]
     assert "resumed anyway: seed: was 42, is 7" in notes
+    whole = run_plan(replace(other, output_dir=other.output_dir.with_name("whole")))
+    planned = {e.step: e.learning_rate for e in whole.events if isinstance(e, StepEvent)}
+    rates = {e.step: e.learning_rate for e in events if isinstance(e, StepEvent)}
+    assert rates == {step: rate for step, rate in planned.items() if step in rates}
     assert record(plan)["status"] == "completed"
 
 
@@ -196,6 +243,37 @@ def test_a_resume_without_a_checkpoint_starts_and_says_so(plan: TrainingPlan) ->
     assert steps == [1, 2, 3, 4, 5, 6]
 
 
+def test_a_run_that_was_cut_short_counts_steps_that_no_log_line_told(plan: TrainingPlan) -> None:
+    plan = replace(plan, logging=replace(plan.logging, every=Every(4)))
+    whole = run_plan(replace(plan, output_dir=plan.output_dir.with_name("whole"))).recorded
+    tokens = {e.step: e.tokens for e in whole if isinstance(e, StepEvent)}
+
+    def stop(event: Event) -> None:
+        if isinstance(event, EvalEvent) and event.step == 3:
+            signal.raise_signal(signal.SIGTERM)
+
+    plan = replace(plan, evaluation=replace(plan.evaluation, every=Every(3)))
+    with pytest.raises(Interrupted):
+        run_plan(plan, on_event=stop)
+    summary = json.loads((plan.output_dir / "summary.json").read_text())
+    assert summary["steps"] == 3
+    assert tokens[1] < summary["train_tokens"] < tokens[4]
+
+
+def test_the_time_of_a_run_is_that_of_all_its_processes(plan: TrainingPlan) -> None:
+    def stop_after(step: int) -> Callable[[Event], None]:
+        def stop() -> None:
+            time.sleep(0.3)
+            signal.raise_signal(signal.SIGTERM)
+
+        return on_step(step, stop)
+
+    for step, resume in ((2, False), (4, True)):
+        with pytest.raises(Interrupted):
+            run_plan(plan, on_event=stop_after(step), resume=resume)
+    assert json.loads((plan.output_dir / "summary.json").read_text())["runtime_seconds"] >= 0.6
+
+
 class Listener:
     def __init__(self, events: list[Event]) -> None:
         self.events = events
@@ -216,3 +294,122 @@ def resume_anyway(plan: TrainingPlan, events: list[Event]) -> None:
         "tiny: {}\n",
     )
     run(inputs, RunOptions(resume=True, resume_anyway=True), [Listener(events)])
+
+
+class FullDisk:
+    """Refuses lines of metrics.jsonl while `full`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.full = False
+        write = metrics_file.write_all
+
+        def write_unless_full(descriptor: int, data: bytes) -> None:
+            if self.full:
+                raise OSError(28, "No space left on device")
+            write(descriptor, data)
+
+        monkeypatch.setattr(metrics_file, "write_all", write_unless_full)
+
+    def fill(self) -> None:
+        self.full = True
+
+
+def warnings_of(events: list[Event]) -> list[str]:
+    return [e.text for e in events if isinstance(e, MessageEvent) and e.level == "warning"]
+
+
+def train_telling(plan: TrainingPlan, events: list[Event], act: Callable[[Event], None]) -> None:
+    class Told:
+        def handle(self, event: Event) -> None:
+            events.append(event)
+            act(event)
+
+        def close(self) -> None: ...
+
+    tokenizer = load_tokenizer(plan.model.source.directory)
+    hardware = Hardware(make_cpu("test", 2, 16))
+    run(RunInputs(plan, tiny_data(), tokenizer, hardware, ""), RunOptions(), [Told()])
+
+
+def test_a_finished_run_whose_last_lines_are_refused_is_finished_and_a_resume_adds_them(
+    plan: TrainingPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, events = FullDisk(monkeypatch), list[Event]()
+    train_telling(plan, events, on_step(5, disk.fill))
+    assert record(plan)["status"] == "completed"
+    assert "the last events of this run are not in it" in warnings_of(events)[-1]
+    disk.full = False
+    steps = [e.step for e in run_plan(plan, resume=True).recorded if isinstance(e, StepEvent)]
+    assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_signal_is_the_news_although_the_last_lines_are_refused(
+    plan: TrainingPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, events = FullDisk(monkeypatch), list[Event]()
+
+    def act(event: Event) -> None:
+        if isinstance(event, StepEvent) and event.step == 3:
+            signal.raise_signal(signal.SIGTERM)
+        if isinstance(event, CheckpointEvent):
+            disk.fill()
+
+    with pytest.raises(Interrupted):
+        train_telling(plan, events, act)
+    assert "the last events of this run are not in it" in warnings_of(events)[-1]
+    assert record(plan)["status"] == "interrupted"
+
+
+def test_no_checkpoint_is_ahead_of_lines_that_wait_for_the_disk(
+    plan: TrainingPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = replace(plan, saving=replace(plan.saving, every=Every(5)))
+    disk = FullDisk(monkeypatch)
+
+    def act(event: Event) -> None:
+        if isinstance(event, StepEvent) and event.step == 4:
+            disk.fill()
+        if isinstance(event, StepEvent) and event.step == 6:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run_plan(plan, on_event=act)
+    assert list_checkpoints(plan.output_dir / "checkpoints") == ()
+    disk.full = False
+    steps = [e.step for e in run_plan(plan, resume=True).recorded if isinstance(e, StepEvent)]
+    assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_an_evaluation_is_not_lost_where_its_checkpoint_replaced_one_of_the_same_step(
+    plan: TrainingPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(event: Event) -> None:
+        if event.kind == "eval_progress" and getattr(event, "step", None) == 4:
+            signal.raise_signal(signal.SIGTERM)
+
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    with pytest.raises(Interrupted):
+        run_plan(plan, on_event=stop)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(keeper, "rotate", killed)
+        run_plan(plan, resume=True)
+    evaluated = [e.step for e in run_plan(plan, resume=True).recorded if isinstance(e, EvalEvent)]
+    assert evaluated == [0, 4, 6]
+
+
+def test_a_disk_that_refuses_tensorboard_does_not_end_the_run(
+    plan: TrainingPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorboard")
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tensorboard, "write_all", refuse)
+    plan = replace(plan, logging=replace(plan.logging, report_to=("tensorboard",)))
+    told = [text for text in warnings_of(run_plan(plan).events) if "TensorBoard" in text]
+    assert len(told) == 1
+    assert told[0].endswith("No space left on device; the run goes on without them")
+    assert record(plan)["status"] == "completed"

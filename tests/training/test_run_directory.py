@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from llamafarm.errors import OutputError
+from llamafarm.errors import OutputError, RunError
 from llamafarm.training import run_directory
 from llamafarm.training.run_directory import check_output_directory, open_run_directory
 from tests.disk_faults import Crash, crash_at_every_call, fail_at_every_call
@@ -53,6 +53,40 @@ def test_a_second_run_is_refused_with_the_holder_and_a_dead_holder_leaves_no_loc
         holder.kill()
     with open_run_directory(tmp_path / "run", resume=True, overwrite=False):
         pass
+
+
+def test_a_lock_that_is_another_file_too_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    run = tmp_path / "run"
+    run.mkdir()
+    os.link(precious, run / ".lock")
+    with (
+        pytest.raises(OutputError, match=r"\.lock is not a lock file"),
+        open_run_directory(run, resume=False, overwrite=False),
+    ):
+        pass
+    assert precious.read_text() == "mine"
+
+
+def test_a_full_disk_is_a_failed_run_that_names_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with (
+        pytest.raises(RunError, match=r"\.lock cannot be written: No space left") as failed,
+        open_run_directory(tmp_path / "run", resume=False, overwrite=False),
+    ):
+        pass
+    assert failed.value.exit_code == 1
+
+
+def test_a_record_of_any_depth_is_no_record(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("[" * 100_000)
+    assert run_directory.RunDirectory(tmp_path).read_run() == {}
 
 
 def test_a_non_empty_directory_is_refused_with_the_three_ways_out(tmp_path: Path) -> None:

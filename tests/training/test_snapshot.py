@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from llamafarm.errors import RunError
 from llamafarm.models.packing_probe import Packability
 from llamafarm.training.backends.pytorch import snapshot as module
 from llamafarm.training.backends.pytorch.model import TrainableModel
@@ -42,7 +43,7 @@ class Parts:
         torch.manual_seed(seed)
         self.model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.1)
-        self.scheduler = torch.optim.lr_scheduler.ExponentialLR(self.optimizer, 0.9)
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: 0.9**step)
         self.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**seed)
         trainable = TrainableModel(
             self.model, Packability(True, ""), {"config.json": b"{}"}, is_adapter=False
@@ -153,3 +154,23 @@ def test_no_memory_to_write_it_is_an_error_and_not_the_end_of_the_process(what: 
     said = done.stdout.split()
     assert said[:2] == ["refused", "config.json"]
     assert ("model.safetensors" in said) == (what == "optimizer")
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("optimizer", {"names": 3}),
+        ("optimizer", {"names": [], "values": {}, "param_groups": []}),
+        ("scheduler", {"dict": [["last_epoch"]]}),
+        ("loop", {"step": {"tensor": [1], "dtype": "nothing"}}),
+        ("loop", []),
+    ],
+)
+def test_a_state_of_another_shape_is_refused_by_name(
+    tmp_path: Path, part: str, value: object
+) -> None:
+    path = write(Parts(0, 2), tmp_path / "checkpoint-2")
+    state = json.loads((path / STATE_FILE).read_text())
+    (path / STATE_FILE).write_text(json.dumps(state | {part: value}))
+    with pytest.raises(RunError, match="checkpoint-2 does not hold the state of this run"):
+        Parts(0, 0).snapshot.restore(path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import shlex
 import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from llamafarm.files import write_bytes
-from llamafarm.redact import redact
+from llamafarm.redact import redact, redact_command
 
 _PACKAGES = ("llamafarm", "torch", "transformers", "peft", "accelerate", "datasets", "typer")
 
@@ -70,7 +69,7 @@ def _report(error: BaseException, argv: Sequence[str], now: datetime) -> str:
     return "\n".join(
         [
             f"time      {now:%Y-%m-%d %H:%M:%S} UTC",
-            f"command   llamafarm {shlex.join(argv)}",
+            f"command   llamafarm {redact_command(argv)}",
             f"system    {platform.platform()}, Python {platform.python_version()}",
             f"versions  {', '.join(versions)}",
             "",

@@ -20,6 +20,7 @@ from llamafarm.cli.output import (
     OutputClosed,
     flush_result,
     never_write_again,
+    open_missing_streams,
     result,
     say,
 )
@@ -91,6 +92,7 @@ def _prepare_process() -> None:
         warnings.simplefilter("ignore", FutureWarning)
     # It advises a package that would download a kernel.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    open_missing_streams()
     # Whatever an output cannot show is replaced: an answer must not end in an encoding error.
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):

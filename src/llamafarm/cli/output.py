@@ -62,6 +62,18 @@ def never_write_again() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def open_missing_streams() -> None:
+    """Whoever started us with a closed stdin, stdout or stderr (`>&-`) wants nothing of it: it
+    leads nowhere, and no file that is opened later takes its number.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # The lowest number that is free: that of the closed one.
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(descriptor, True)
+            setattr(sys, name, os.fdopen(descriptor, mode, encoding="utf-8"))
+
+
 @contextlib.contextmanager
 def _reader_may_leave() -> Iterator[None]:
     try:

@@ -152,8 +152,7 @@ def command(
     checks without training: llamafarm setup.
     """
     _check_combination(resume=resume, resume_anyway=resume_anyway, overwrite=overwrite)
-    if restarts := read_flag("--max-restarts", max_restarts or "0", row_count):
-        raise typer.Exit(_supervise(context.obj, restarts))
+    restarts = read_flag("--max-restarts", max_restarts or "0", row_count)
     from llamafarm import api
 
     request = api.TrainRequest(
@@ -180,6 +179,9 @@ def command(
         overwrite=overwrite,
         skip_bad_rows=skip_bad_rows,
     )
+    if restarts:
+        run_dir = api.run_directory_of(request)
+        raise typer.Exit(_supervise(context.obj, run_dir, restarts))
     with contextlib.closing(run_display()) as display:
         done = api.train(request, sinks=(display,))
     if json_output:
@@ -190,11 +192,12 @@ def command(
         result(render_run(done))
 
 
-def _supervise(argv: Sequence[str], max_restarts: int) -> int:
+def _supervise(argv: Sequence[str], run_dir: Path, max_restarts: int) -> int:
+    from llamafarm.training.run_directory import RunDirectory
     from llamafarm.training.supervise import supervise, without_restarts
 
     command = [sys.executable, "-m", "llamafarm", "train", *without_restarts(argv)]
-    return supervise(command, max_restarts=max_restarts, say=say)
+    return supervise(command, RunDirectory(run_dir), max_restarts=max_restarts, say=say)
 
 
 def _export_override(export: str | None) -> tuple[Override, ...]:

@@ -20,6 +20,7 @@ from typing import Any
 
 from jinja2 import TemplateError, nodes, pass_context
 from jinja2.exceptions import SecurityError
+from jinja2.filters import _GroupTuple
 from jinja2.runtime import Context, LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
@@ -32,17 +33,38 @@ MAX_CHARACTERS_PER_CHARACTER = 16
 # Processor time of this thread: a machine that sleeps or is busy makes no template slow.
 MAX_SECONDS = 5.0
 _MAX_BITS = 10_000
+# Digits of a text that becomes a number, where Python itself has no bound on them.
+_MAX_DIGITS = 2_000
+# More than a float has of them.
+_MAX_DECIMALS = 400
+# Of one search that may compare every character of a text with every one that is sought.
+_MAX_COMPARISONS = 50_000_000
 _MAX_DATE_FORMAT = 1_000
 # Loop steps, calls and other operations between two looks at the clock.
 _PACE = 16
+# What is as much work as one step, where characters are made.
+_CHARACTERS_A_STEP = 100_000
 _BATCH = 32
 # Operands of one `+` that may be as large as a value.
 _OPERANDS = 2
 # What an element of a list weighs besides its content, in characters.
 _ELEMENT = 8
+# What it costs to look up an attribute of one, in the same measure.
+_LOOKED_UP = 64
 _VALUES: type = type({}.values())
 _CONTAINERS = frozenset(
-    {list, tuple, dict, set, frozenset, type({}.keys()), type({}.items()), _VALUES, Markup}
+    {
+        list,
+        tuple,
+        dict,
+        set,
+        frozenset,
+        type({}.keys()),
+        type({}.items()),
+        _VALUES,
+        Markup,
+        _GroupTuple,
+    }
 )
 _NUMBER = re.compile(r"\d+")
 _GIVEN_WIDTH = re.compile(r"%[^%a-zA-Z]*\*")
@@ -60,9 +82,11 @@ _LEFT_OUT_FILTERS = _words(
 _LEFT_OUT_GLOBALS = frozenset({"lipsum"})
 # The name of a filter that no template can write.
 _STEPS, _HELD, _TICK, _SAID = " steps", " held", " tick", " said"
-_CHEAP_FILTERS = _words(
-    "abs count d default first float format int join last length replace round safe tojson"
-)
+# The others tick: those with a bound by themselves.
+_CHEAP_FILTERS = _words("abs count d default first last length")
+# They do something for every item that they are given.
+_FILTERS_OF_ITEMS = _words("list map max min reject rejectattr select selectattr unique")
+_LINEAR_TESTS = _words("lower upper")
 _METHODS: Mapping[type, frozenset[str]] = {
     str: _words(
         "capitalize casefold count endswith find index isalnum isalpha isascii isdecimal isdigit "
@@ -109,6 +133,17 @@ class BoundedContext(Context):
             self._look_at_clock()
         return items
 
+    def each(self, items: Any) -> Any:
+        """The items of a filter: what is done for one of them may take long."""
+        if not isinstance(items, Iterable) or (isinstance(items, Sized) and not items):
+            return items
+        return self._watched(items)
+
+    def _watched(self, items: Iterable[Any]) -> Iterator[Any]:
+        for item in items:
+            self._look_at_clock()
+            yield item
+
     def _paces(self) -> Iterator[Iterator[bool]]:
         while True:
             self._look_at_clock()
@@ -132,6 +167,11 @@ class BoundedContext(Context):
             raise TemplateLimitError(
                 f"it makes more than {self._limit():,} characters of one conversation"
             )
+
+    def make(self, characters: int) -> None:
+        """Allow a value of this size; making it takes its time."""
+        self.tick(1 + characters // _CHARACTERS_A_STEP)
+        self.allow(characters)
 
     def spend(self, characters: int) -> None:
         """Count what is made on the way, and refuse as `allow` does when it is too much in all."""
@@ -184,6 +224,7 @@ class BoundedContext(Context):
         """Of a scoped block: it uses up the same."""
         inner: Any = super().derived(locals)
         inner.tick, inner.spend = self.tick, self.spend
+        inner._look_at_clock = self._look_at_clock
         return inner  # type: ignore[no-any-return]
 
     def _limit(self) -> int:
@@ -219,6 +260,8 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         self.globals["namespace"] = _unprinted(like.globals["namespace"])
         for name, bound in _BOUNDS.items():
             self.filters[name] = _bounded(self.filters[name], bound)
+        for name in _FILTERS_OF_ITEMS:
+            self.filters[name] = _watching(self.filters[name])
         self.filters |= {
             _STEPS: pass_context(BoundedContext.steps),
             _HELD: pass_context(BoundedContext.held),
@@ -234,9 +277,16 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """`*`, `**` and `%`: a few characters of them make gigabytes."""
         bounds: Any = context
-        bounds.tick()
-        bounds.allow(_binop_size(operator, left, right))
+        bounds.make(_binop_size(operator, left, right))
         return super().call_binop(context, operator, left, right)
+
+    def call_filter(self, name: str, value: Any, *args: Any, **kwargs: Any) -> Any:
+        """What `map` does to an item; the results may all be kept."""
+        made = super().call_filter(name, value, *args, **kwargs)
+        context: Any = kwargs.get("context")
+        if context is not None:
+            context.spend(_weight(made, MAX_CHARACTERS))
+        return made
 
     # As the method that it overrides: no name of a parameter may be a keyword of the call.
     def call(__self, __context: Any, __callable: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
@@ -254,6 +304,9 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             __context.held(args[0] if args else next(iter(kwargs.values())))
         elif args or kwargs:
             __context.held((*args, *kwargs.values()))
+        is_dict = __callable is __self.globals.get("dict")
+        if args and is_dict and not isinstance(args[0], Mapping):
+            args = (_mapping(__context.each(args[0])), *args[1:])
         if kind is LoopContext and args:
             args = (__context.steps(args[0]), *args[1:])
         return __context.held(super().call(__context, __callable, *args, **kwargs))
@@ -283,7 +336,7 @@ class _Format:
             raise SecurityError("a field inside the format of a field is not offered here")
         longest = _weight([args, kwargs], MAX_CHARACTERS)
         widths = sum(_numbers(spec) for spec in fields)
-        context.allow(len(self._text) + widths + len(fields) * longest)
+        context.make(len(self._text) + widths + len(fields) * longest)
         filled: str = context.held(self._wrapped(*args, **kwargs))
         return filled
 
@@ -361,7 +414,7 @@ class _Bounds(NodeTransformer):
 
     def visit_Filter(self, node: nodes.Filter) -> nodes.Node:  # noqa: N802
         made = self.generic_visit(node)
-        if node.node is None or node.name in _CHEAP_FILTERS:
+        if node.node is None or node.name in _CHEAP_FILTERS or node.name in _BOUNDS:
             return made
         return _filter(_HELD if node.name in ("list", "string") else _TICK, made)
 
@@ -372,15 +425,20 @@ class _Bounds(NodeTransformer):
     def visit_Compare(self, node: nodes.Compare) -> nodes.Node:  # noqa: N802
         """Two long texts take their time; a long one and a constant only where one is sought."""
         made = self.generic_visit(node)
+        if len(node.ops) > 1:
+            for operand in node.ops:
+                operand.expr = _filter(_TICK, operand.expr)
+            return _filter(_TICK, made)
         sides = [node.expr, *(operand.expr for operand in node.ops)]
         seeks = any(operand.op in ("in", "notin") for operand in node.ops)
         constants = sum(_is_constant(side) for side in sides)
         is_short = isinstance(node.ops[-1].expr, nodes.List | nodes.Tuple)
-        return made if constants and (not seeks or is_short) else _filter(_TICK, made)
+        is_cheap = constants and (not seeks or is_short)
+        return made if is_cheap else _filter(_TICK, made)
 
     def visit_Test(self, node: nodes.Test) -> nodes.Node:  # noqa: N802
         made = self.generic_visit(node)
-        return _filter(_TICK, made) if node.args else made
+        return _filter(_TICK, made) if node.args or node.name in _LINEAR_TESTS else made
 
 
 def _filter(name: str, node: Any) -> nodes.Filter:
@@ -413,14 +471,26 @@ def _call_method(
     context: BoundedContext, method: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> Any:
     owner, name = method.__self__, method.__name__
+    if isinstance(owner, str) and name in _SEARCHES and args:
+        _check_search(owner, args[0])
     if name in _METHODS.get(type(owner), ()) or (isinstance(owner, str) and name in _METHODS[str]):
         return method(*args, **kwargs)
     if isinstance(owner, str) and name in _TEXT_METHODS:
-        context.allow(_TEXT_METHODS[name](owner, *args, **kwargs))
+        context.make(_TEXT_METHODS[name](owner, *args, **kwargs))
         return context.held(method(*args, **kwargs))
     if isinstance(owner, datetime) and name == "strftime" and _is_date_format(args):
         return method(*args, **kwargs)
     raise SecurityError(f"the method {name} of {type(owner).__name__} is not offered here")
+
+
+def _mapping(pairs: Iterable[Any]) -> dict[Any, Any]:
+    """As `dict` makes it, but pair by pair: keys may be chosen so that each one is compared with
+    all others.
+    """
+    made = {}
+    for key, value in pairs:
+        made[key] = value
+    return made
 
 
 def _is_date_format(args: Sequence[Any]) -> bool:
@@ -448,28 +518,49 @@ def _unprinted(namespace: Any) -> Any:
 
 def _bounded(original: Any, bound: Callable[..., int]) -> Any:
     """The filter, with a bound on its result, in characters, that is checked before it is made."""
-    from jinja2.utils import _PassArg
-
-    wants = _PassArg.from_obj(original)
+    do = _with_context(original)
 
     @pass_context
     def apply(context: BoundedContext, value: Any, *args: Any, **kwargs: Any) -> Any:
         context.tick()
         if not isinstance(value, Sized):
-            value = list(value) if isinstance(value, Iterable) else value
-        context.allow(bound(value, *args, **kwargs))
-        if wants is not None:
-            args = (value, *args)
-            value = {
-                _PassArg.context: context,
-                _PassArg.eval_context: context.eval_ctx,
-                _PassArg.environment: context.environment,
-            }[wants]
-        result = original(value, *args, **kwargs)
+            value = list(context.each(value)) if isinstance(value, Iterable) else value
+        context.make(bound(value, *args, **kwargs))
+        result = do(context, value, *args, **kwargs)
         context.spend(len(result) if isinstance(result, str) else _ELEMENT)
         return result
 
     return apply
+
+
+def _watching(original: Any) -> Any:
+    """The filter, with a look at the clock for each item that it is given."""
+    do = _with_context(original)
+
+    @pass_context
+    def apply(context: BoundedContext, value: Any, *args: Any, **kwargs: Any) -> Any:
+        return do(context, context.each(value), *args, **kwargs)
+
+    return apply
+
+
+def _with_context(original: Any) -> Callable[..., Any]:
+    """A filter with what it asks jinja2 for, taken from a context that is given first."""
+    from jinja2.utils import _PassArg
+
+    wants = _PassArg.from_obj(original)
+
+    def do(context: BoundedContext, *args: Any, **kwargs: Any) -> Any:
+        if wants is not None:
+            given = {
+                _PassArg.context: context,
+                _PassArg.eval_context: context.eval_ctx,
+                _PassArg.environment: context.environment,
+            }[wants]
+            args = (given, *args)
+        return original(*args, **kwargs)
+
+    return do
 
 
 def _replaced_size(text: Any, old: Any, new: Any, count: Any = None) -> int:
@@ -521,6 +612,52 @@ def _summed_size(items: Any, attribute: Any = None, start: Any = 0) -> int:
     return _ELEMENT
 
 
+def _sorted_size(
+    items: Any, reverse: Any = False, case_sensitive: Any = False, attribute: Any = None
+) -> int:
+    """What is compared: as many attributes of every item as are named."""
+    length = len(items) if isinstance(items, Sized) else 0
+    looked_up = 0 if attribute is None else _LOOKED_UP * length
+    return max(_weight(items, MAX_CHARACTERS), looked_up) * _parts(attribute)
+
+
+def _grouped_size(
+    items: Any, attribute: Any, default: Any = None, case_sensitive: Any = False
+) -> int:
+    length = len(items) if isinstance(items, Sized) else 0
+    compared = _sorted_size(items, attribute=attribute)
+    return compared + _weight(default, MAX_CHARACTERS) * length
+
+
+def _parts(attribute: Any) -> int:
+    return 1 + attribute.count(",") + attribute.count(".") if isinstance(attribute, str) else 1
+
+
+def _rounded_size(value: Any, precision: Any = 0, method: Any = "common") -> int:
+    if isinstance(precision, int) and abs(precision) > _MAX_DECIMALS:
+        raise TemplateLimitError(f"it rounds to more than {_MAX_DECIMALS} decimals")
+    return _ELEMENT
+
+
+def _integer_size(value: Any, default: Any = 0, base: Any = 10) -> int:
+    if base != 10 and isinstance(value, str) and len(value) > _MAX_DIGITS:
+        raise TemplateLimitError(f"it makes a number of more than {_MAX_DIGITS:,} digits")
+    return _ELEMENT
+
+
+def _trimmed_size(value: Any, chars: Any = None) -> int:
+    whole = str(value)
+    _check_search(whole, chars)
+    return len(whole)
+
+
+def _check_search(text: str, sought: Any) -> None:
+    if isinstance(sought, str) and len(text) * len(sought) > _MAX_COMPARISONS:
+        raise TemplateLimitError(
+            f"it may compare more than {_MAX_COMPARISONS:,} characters in one search"
+        )
+
+
 def _escaped_size(text: Any) -> int:
     return 5 * len(str(text))
 
@@ -529,12 +666,20 @@ _BOUNDS: Mapping[str, Callable[..., int]] = {
     "e": _escaped_size,
     "escape": _escaped_size,
     "format": _percent_size,
+    "groupby": _grouped_size,
     "indent": _indented_size,
+    "int": _integer_size,
     "join": _joined_size,
     "replace": _replaced_size,
+    "round": _rounded_size,
+    "sort": _sorted_size,
     "sum": _summed_size,
     "tojson": _json_size,
+    "trim": _trimmed_size,
 }
+# Methods of texts that search from the end, or for any of some characters: Python's own take the
+# product of both lengths.
+_SEARCHES = _words("lstrip rfind rindex rpartition rsplit rstrip strip")
 
 
 def _padded_size(text: str, width: Any, *_: Any) -> int:

@@ -320,7 +320,8 @@ class WorkEvent(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndEvent(Event):
     """The run is over. status: completed, interrupted, failed. seconds: of the whole run, resumed
-    parts included; peak_memory_bytes: of the device, or of the process on a CPU; 0: not measured.
+    parts included; peak_memory_bytes: of the device, or of the process on a CPU; 0: not measured;
+    tokens, trained_tokens: since the start of the run, those of steps without a log line too.
     """
 
     kind: ClassVar[str] = "end"
@@ -329,6 +330,8 @@ class EndEvent(Event):
     best_step: int
     seconds: float
     peak_memory_bytes: int = 0
+    tokens: int = 0
+    trained_tokens: int = 0
 
 
 class Sink(Protocol):

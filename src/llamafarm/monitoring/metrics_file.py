@@ -3,7 +3,8 @@
 Every line is one write, so a kill loses at most the line in flight. A torn last line (one without
 its newline) is therefore no fault: the reader leaves it out, and the next writer removes it. A line
 that cannot be read anywhere else is a fault. What a checkpoint has behind it is made durable before
-it is. Lines that the disk refuses wait in memory for the next one: none is missing in between.
+it is, or that checkpoint is not written. Lines that the disk refuses wait in memory for the next
+one: none is missing in between.
 
 JSON has no NaN and no Infinity: a non-finite number is written as null and read back as NaN. When a
 loss or a gradient was non-finite, a `nonfinite` event tells it.
@@ -21,7 +22,13 @@ from typing import Any
 
 from llamafarm.errors import OutputError, Problem, RunError
 from llamafarm.files import fsync_directory, write_all, write_bytes_atomic
-from llamafarm.monitoring.events import RECORDED_EVENTS, CheckpointEvent, Event, SavingEvent
+from llamafarm.monitoring.events import (
+    RECORDED_EVENTS,
+    CheckpointEvent,
+    EvalEvent,
+    Event,
+    SavingEvent,
+)
 from llamafarm.monitoring.jsonable import to_jsonable
 
 
@@ -44,7 +51,11 @@ class MetricsFile:
             raise _cannot_write(path, error) from error
 
     def handle(self, event: Event) -> None:
-        """Append one line, after those that wait. No part of a line is ever in front of another."""
+        """Append one line, after those that wait. No part of a line is ever in front of another.
+
+        A SavingEvent raises OSError where what is behind the checkpoint cannot be made durable: a
+        resume from it would leave these lines out.
+        """
         durable = isinstance(event, SavingEvent | CheckpointEvent)
         if event.recorded:
             self._waiting.append(event_line(event))
@@ -59,19 +70,26 @@ class MetricsFile:
             with contextlib.suppress(OSError):
                 self._cut_torn_line()
             self.trouble = f"{self._path} cannot be written: {error.strerror or error}"
+            if isinstance(event, SavingEvent):
+                raise OSError(error.errno, error.strerror, str(self._path)) from error
 
     def close(self) -> None:
-        """Make everything durable. Raises RunError when the disk refuses it."""
+        """Make everything durable. Where the disk refuses it, `trouble` says so."""
         if self._descriptor < 0:
             return
+        descriptor = self._descriptor
         try:
             self._write_waiting()
-            os.fsync(self._descriptor)
+            os.fsync(descriptor)
+            self.trouble = ""
         except OSError as error:
-            raise _cannot_write(self._path, error) from error
+            with contextlib.suppress(OSError):
+                self._cut_torn_line()
+            self.trouble = f"{self._path} cannot be written: {error.strerror or error}"
         finally:
-            descriptor, self._descriptor = self._descriptor, -1
-            os.close(descriptor)
+            self._descriptor = -1
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
 
     def _write_waiting(self) -> None:
         while self._waiting:
@@ -119,9 +137,9 @@ def read_what_can_be_read(path: Path) -> tuple[list[Event], list[Problem]]:
     return events, problems
 
 
-def cut_after(path: Path, step: int) -> int:
+def cut_after(path: Path, step: int, *, evaluated: bool = False) -> int:
     """Drop what was recorded after the checkpoint of a step, because a resumed run will do it
-    again; how many lines went.
+    again; how many lines went. evaluated: whether the checkpoint has the evaluation of that step.
 
     That is what follows its `checkpoint` event; where a kill came before that was written, what
     follows the step. A line without a step belongs to the last step before it. Step -1 empties the
@@ -131,7 +149,7 @@ def cut_after(path: Path, step: int) -> int:
     lines = _complete_lines(path)
     kept: list[bytes] = []
     beyond = step < 0
-    for line in lines[: _end_of_checkpoint(lines, step)]:
+    for line in lines[: _end_of_checkpoint(lines, step, evaluated=evaluated)]:
         line_step, _ = _step_and_kind_of(line)
         beyond = beyond if line_step is None else line_step > step
         if not beyond:
@@ -158,13 +176,22 @@ def _complete_lines(path: Path) -> list[bytes]:
     return content.split(b"\n")[:-1]
 
 
-def _end_of_checkpoint(lines: Sequence[bytes], step: int) -> int:
-    """How many lines there are up to the last `checkpoint` event of a step; all, without one."""
+def _end_of_checkpoint(lines: Sequence[bytes], step: int, *, evaluated: bool) -> int:
+    """How many lines there are up to the last `checkpoint` event of a step; all, without one.
+
+    An evaluation that the checkpoint has, after that event, tells that the event is of an earlier
+    checkpoint of the same step.
+    """
     for number in range(len(lines), 0, -1):
+        line = lines[number - 1]
         # Most lines need not be parsed to see that they are others.
-        line = lines[number - 1] if b'"checkpoint"' in lines[number - 1] else b""
-        if _step_and_kind_of(line) == (step, CheckpointEvent.kind):
+        if b'"checkpoint"' not in line and b'"eval"' not in line:
+            continue
+        found = _step_and_kind_of(line)
+        if found == (step, CheckpointEvent.kind):
             return number
+        if evaluated and found == (step, EvalEvent.kind):
+            break
     return len(lines)
 
 

@@ -133,6 +133,7 @@ def summarise(
     last = history.steps[-1] if history.steps else None
     best = history.best
     kept = (best if load_best else None) or history.last_evaluation
+    told = [event for event in (end, last) if event is not None]
     steps = end.step if end else (last.step if last else 0)
     return RunSummary(
         status=end.status if end else "running",
@@ -143,8 +144,8 @@ def summarise(
         perplexity=kept.perplexity if kept else None,
         best_step=best.step if best else None,
         best_metric=best.value_of(metric) if best else None,
-        train_tokens=last.tokens if last else 0,
-        trained_tokens=last.trained_tokens if last else 0,
+        train_tokens=max(e.tokens for e in told) if told else 0,
+        trained_tokens=max(e.trained_tokens for e in told) if told else 0,
         tokens_per_second=_tokens_per_second(history.steps),
         runtime_seconds=end.seconds if end else 0.0,
         peak_memory_bytes=_peak_memory_bytes(events),

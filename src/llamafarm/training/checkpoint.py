@@ -17,7 +17,7 @@ import re
 import shutil
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,7 @@ def write_checkpoint(
     when the disk refuses; nothing half-written stays.
     """
     started = time.monotonic()
-    final = checkpoints / f"checkpoint-{step}"
+    final = checkpoint_of(checkpoints, step)
     entries: list[dict[str, Any]] = []
     num_bytes = 0
     try:
@@ -99,7 +99,7 @@ def write_checkpoint(
             manifest = {"schema": _SCHEMA, "step": step, "files": entries}
             write_bytes(stage / MANIFEST, to_json_bytes(manifest))
     except OSError as error:
-        raise _save_failed(final, error, max(num_bytes, expected_bytes)) from error
+        raise save_failed(final, error, max(num_bytes, expected_bytes)) from error
     return WrittenCheckpoint(Checkpoint(step, final), num_bytes, time.monotonic() - started)
 
 
@@ -125,8 +125,8 @@ def _free_bytes(directory: Path) -> int | None:
         return None
 
 
-def _save_failed(final: Path, error: OSError, num_bytes: int) -> SaveFailed:
-    """num_bytes: as far as known."""
+def save_failed(final: Path, error: OSError, num_bytes: int) -> SaveFailed:
+    """Why a checkpoint is not there, for the reader. num_bytes: its size, as far as known."""
     free = _free_bytes(final.parent)
     room = f"at least {num_bytes + _RESERVE_BYTES:,} bytes needed"
     if free is not None:
@@ -181,20 +181,34 @@ def verify_checkpoint(path: Path) -> str:
     return ""
 
 
-def newest_valid(checkpoints: Path) -> tuple[Checkpoint | None, tuple[str, ...]]:
+def newest_valid(
+    checkpoints: Path, *, also: Callable[[Path], str] = lambda path: ""
+) -> tuple[Checkpoint | None, tuple[str, ...]]:
     """The newest checkpoint that verifies, and a line for each newer one that was passed over.
 
-    Raises RunError where they cannot be listed: to start again would then lose what is there.
+    also: what else may be wrong with one; empty: nothing. Raises RunError where they cannot be
+    listed: to start again would then lose what is there.
     """
     with _listing(checkpoints):
         candidates = _candidates(checkpoints)
     passed_over: list[str] = []
     for checkpoint in reversed(candidates):
-        fault = verify_checkpoint(checkpoint.path)
+        fault = verify_checkpoint(checkpoint.path) or also(checkpoint.path)
         if not fault:
             return checkpoint, tuple(passed_over)
         passed_over.append(f"{checkpoint.path.name} cannot be used: {fault}")
     return None, tuple(passed_over)
+
+
+def checkpoint_of(checkpoints: Path, step: int) -> Path:
+    """Where the checkpoint of a step is, or would be."""
+    return checkpoints / f"checkpoint-{step}"
+
+
+def fault_of_step(checkpoints: Path, step: int) -> str:
+    """Why the checkpoint of a step cannot be used; empty when it can."""
+    path = checkpoint_of(checkpoints, step)
+    return verify_checkpoint(path) if path.is_dir() else "it is not there"
 
 
 def rotate(checkpoints: Path, *, limit: int, protected: Iterable[int]) -> Rotated:

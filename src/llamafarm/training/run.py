@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,14 @@ from llamafarm.errors import (
 from llamafarm.files import write_json_atomic, write_text_atomic
 from llamafarm.hardware.facts import Hardware
 from llamafarm.monitoring.diagnosis import Diagnosis
-from llamafarm.monitoring.events import EndEvent, Event, MessageEvent, ResumeEvent, Sink
+from llamafarm.monitoring.events import (
+    CheckpointEvent,
+    EndEvent,
+    Event,
+    MessageEvent,
+    ResumeEvent,
+    Sink,
+)
 from llamafarm.monitoring.fanout import Fanout
 from llamafarm.monitoring.jsonable import to_jsonable
 from llamafarm.monitoring.metrics_file import MetricsFile, cut_after, read_events
@@ -37,6 +44,8 @@ from llamafarm.redact import redact, redact_values
 from llamafarm.training.checkpoint import (
     STATE_FILE,
     Checkpoint,
+    checkpoint_of,
+    fault_of_step,
     list_checkpoints,
     newest_valid,
     verify_checkpoint,
@@ -46,7 +55,10 @@ from llamafarm.training.identity import identity_differences, run_identity
 from llamafarm.training.job import Backend, Outcome, TrainingJob
 from llamafarm.training.run_directory import RunDirectory, open_run_directory
 from llamafarm.training.signals import StopRequest
+from llamafarm.training.state import LoopState
 
+# What is read of trainer_state.json before the backend takes it.
+_STATE = {"identity": dict, "loop": dict, "best_global_step": int, "optimizer": dict}
 _VERSIONS = (
     "llamafarm",
     "torch",
@@ -105,7 +117,8 @@ def _run(
     ) as directory:
         checkpoint, notes = _resume_point(plan, directory, options)
         step = checkpoint.step if checkpoint else -1
-        cut_after(directory.metrics_file, step)
+        evaluated = _evaluated(checkpoint) if checkpoint else False
+        cut_after(directory.metrics_file, step, evaluated=evaluated)
         forget_evaluations_after(directory.evaluations, step)
         write_text_atomic(directory.strategy_file, inputs.strategy_yaml)
         record = _run_record(inputs, options, directory.read_run() if options.resume else {})
@@ -140,7 +153,8 @@ def _train(
     diagnosis: Diagnosis,
 ) -> RunSummary:
     """Whatever happens, run.json and summary.json say how it ended; a signal waits for that too."""
-    started = time.monotonic()
+    earlier = _reached(directory.checkpoints, checkpoint.step).seconds if checkpoint else 0.0
+    started = time.monotonic() - earlier
     with StopRequest() as stop:
         write_json_atomic(directory.run_file, redact_values(record | {"status": "running"}))
         job = TrainingJob(
@@ -220,12 +234,19 @@ def _finish(
     outcome = ending.outcome
     events = read_events(directory.metrics_file)
     before = summarise(events, metric=plan.evaluation.metric, load_best=plan.evaluation.load_best)
+    reached: LoopState | _Reached
+    if outcome is None:
+        reached = _reached_by(events, before, directory.checkpoints)
+    else:
+        reached = outcome.state
     end = EndEvent(
         status=ending.status,
-        step=outcome.state.step if outcome else before.steps,
+        step=reached.step,
         best_step=outcome.state.best_step if outcome else before.best_step or 0,
-        seconds=ending.seconds,
+        seconds=reached.seconds or ending.seconds,
         peak_memory_bytes=outcome.peak_memory_bytes if outcome else 0,
+        tokens=reached.tokens,
+        trained_tokens=reached.trained_tokens,
     )
     emit(end)
     # Read again: events that waited for the disk may be there now.
@@ -245,7 +266,7 @@ def _resume_point(
     """
     if not options.resume:
         return None, ()
-    checkpoint, passed_over = newest_valid(directory.checkpoints)
+    checkpoint, passed_over = newest_valid(directory.checkpoints, also=_state_fault)
     if checkpoint is None:
         return None, passed_over
     if plan.evaluation.load_best:
@@ -269,7 +290,7 @@ def _with_its_best(checkpoints: Path, newest: Checkpoint) -> tuple[Checkpoint, t
     best step: training again from there makes it again.
     """
     best = int(_saved_state(newest.path)["best_global_step"])
-    fault = _fault_of_step(checkpoints, best) if best not in (0, newest.step) else ""
+    fault = fault_of_step(checkpoints, best) if best not in (0, newest.step) else ""
     if not fault:
         return newest, ()
     for earlier in reversed(list_checkpoints(checkpoints)):
@@ -279,14 +300,73 @@ def _with_its_best(checkpoints: Path, newest: Checkpoint) -> tuple[Checkpoint, t
     return newest, ()
 
 
-def _fault_of_step(checkpoints: Path, step: int) -> str:
-    path = {c.step: c.path for c in list_checkpoints(checkpoints)}.get(step)
-    return "it is not there" if path is None else verify_checkpoint(path)
+def _evaluated(checkpoint: Checkpoint) -> bool:
+    """Whether it was saved after the evaluation of its step."""
+    return bool(_saved_state(checkpoint.path)["loop"].get("evaluated_step") == checkpoint.step)
 
 
 def _saved_state(path: Path) -> Mapping[str, Any]:
-    state: Mapping[str, Any] = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
+    """What trainer_state.json holds. Raises RunError where it lacks what is read of it."""
+    try:
+        state = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        state = None
+    if not isinstance(state, dict):
+        raise _no_state(path, "is no JSON object")
+    for name, kind in _STATE.items():
+        if type(state.get(name)) is not kind:
+            raise _no_state(path, f"has no {name}")
+    if not all(isinstance(value, str) for value in state["identity"].values()):
+        raise _no_state(path, "has no identity")
+    if type(state["loop"].get("evaluated_step")) is not int:
+        raise _no_state(path, "has no loop")
     return state
+
+
+def _no_state(path: Path, what: str) -> RunError:
+    return RunError(
+        f"{path.name} cannot be used: its {STATE_FILE} {what}",
+        hint="remove that checkpoint: --resume goes on from the newest one before it",
+    )
+
+
+def _state_fault(path: Path) -> str:
+    """Why the state of a checkpoint cannot be used; empty when it can."""
+    try:
+        _saved_state(path)
+    except RunError as fault:
+        return fault.summary.removeprefix(f"{path.name} cannot be used: ")
+    except OSError as error:
+        return f"its {STATE_FILE} cannot be read: {error.strerror or error}"
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Reached:
+    """How far a run is. seconds: of all its processes."""
+
+    step: int = 0
+    tokens: int = 0
+    trained_tokens: int = 0
+    seconds: float = 0.0
+
+
+def _reached(checkpoints: Path, step: int) -> _Reached:
+    """What the checkpoint of a step tells; nothing where it cannot be read."""
+    try:
+        loop = _saved_state(checkpoint_of(checkpoints, step))["loop"]
+        numbers = int(loop["tokens"]), int(loop["trained_tokens"]), float(loop["seconds"])
+    except (OSError, LlamafarmError, KeyError, TypeError, ValueError):
+        return _Reached()
+    return _Reached(step, *numbers)
+
+
+def _reached_by(events: Sequence[Event], before: RunSummary, checkpoints: Path) -> _Reached:
+    """Of a run that was cut short: its last checkpoint knows of steps that no log line told."""
+    saved = next((e.step for e in reversed(events) if isinstance(e, CheckpointEvent)), 0)
+    found = _reached(checkpoints, saved) if saved >= before.steps else _Reached()
+    told = _Reached(before.steps, before.train_tokens, before.trained_tokens)
+    return found if found.step else told
 
 
 def _resume_event(checkpoint: Checkpoint | None) -> ResumeEvent:
@@ -305,35 +385,43 @@ def _resume_event(checkpoint: Checkpoint | None) -> ResumeEvent:
 def _all_sinks(
     directory: RunDirectory, plan: TrainingPlan, sinks: Sequence[Sink], diagnosis: Diagnosis
 ) -> Iterator[Callable[[Event], None]]:
-    """metrics.jsonl first: what a person saw is then on disk. Where the disk refuses it, the run
-    goes on and the person is told once. What an event shows to be wrong follows it.
+    """metrics.jsonl first: what a person saw is then on disk. Where the disk refuses a file, the
+    run goes on and the person is told once; again where its last lines are lost. What an event
+    shows to be wrong follows it.
     """
     metrics = MetricsFile(directory.metrics_file)
-    own: list[Sink] = [metrics]
+    files: list[tuple[MetricsFile | TensorBoardSink, str]] = [
+        (metrics, "the run goes on, and events wait in memory")
+    ]
     if "tensorboard" in plan.logging.report_to:
-        own.append(TensorBoardSink(directory.logs))
-    fanout = Fanout([*own, *sinks])
-    told = False
+        files.append((TensorBoardSink(directory.logs), "the run goes on without them"))
+    fanout = Fanout([*(file for file, _ in files), *sinks])
+    told: set[MetricsFile | TensorBoardSink] = set()
 
     def emit(event: Event) -> None:
-        nonlocal told
         found = diagnosis.add(event)
         # The end is the last that is told.
         for finding in found if isinstance(event, EndEvent) else ():
             fanout.handle(finding)
         fanout.handle(event)
-        if metrics.trouble and not told:
-            told = True
-            text = f"{metrics.trouble}; the run goes on, and events wait in memory"
-            fanout.handle(MessageEvent(level="warning", text=redact(text)))
-        told = told and bool(metrics.trouble)
+        for file, consequence in files:
+            if file.trouble and file not in told:
+                told.add(file)
+                text = f"{file.trouble}; {consequence}"
+                fanout.handle(MessageEvent(level="warning", text=redact(text)))
+            elif not file.trouble:
+                told.discard(file)
         for finding in () if isinstance(event, EndEvent) else found:
             fanout.handle(finding)
 
     try:
         yield emit
     finally:
-        fanout.close()
+        with contextlib.closing(fanout):
+            metrics.close()
+            if metrics.trouble:
+                text = f"{metrics.trouble}; the last events of this run are not in it"
+                Fanout(sinks).handle(MessageEvent(level="warning", text=redact(text)))
 
 
 def _run_record(
@@ -345,16 +433,16 @@ def _run_record(
     plan = inputs.plan
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     record = {
-        "id": earlier.get("id") or f"{plan.strategy_id}-{stamp}-{secrets.token_hex(3)}",
+        "id": _text(earlier, "id") or f"{plan.strategy_id}-{stamp}-{secrets.token_hex(3)}",
         "status": "running",
         "command": options.command,
-        "started": earlier.get("started") or _now(),
-        "resumed": [*earlier.get("resumed", []), _now()] if options.resume else [],
+        "started": _text(earlier, "started") or _now(),
+        "resumed": [*_resumed(earlier), _now()] if options.resume else [],
         "strategy": plan.strategy_id,
         "title": plan.title,
         "run_name": plan.logging.run_name,
         "strategy_sha256": hashlib.sha256(inputs.strategy_yaml.encode()).hexdigest(),
-        "model": asdict(replace(plan.model.source)),
+        "model": asdict(plan.model.source),
         "data": inputs.data.report,
         "data_fingerprint": plan.data_fingerprint,
         "seed": plan.seed,
@@ -365,6 +453,17 @@ def _run_record(
     }
     value: dict[str, Any] = to_jsonable(record)
     return value
+
+
+def _text(earlier: Mapping[str, Any], name: str) -> str:
+    """What an earlier run.json says, which anybody may have edited."""
+    value = earlier.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _resumed(earlier: Mapping[str, Any]) -> list[str]:
+    times = earlier.get("resumed")
+    return [time for time in times if isinstance(time, str)] if isinstance(times, list) else []
 
 
 def _actual(summary: RunSummary) -> dict[str, Any]:

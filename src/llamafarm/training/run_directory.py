@@ -7,12 +7,14 @@ tells others who holds it: the holder writes it when it has the lock, and clears
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import re
 import shutil
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ from typing import Any
 
 import psutil
 
-from llamafarm.errors import OutputError
+from llamafarm.errors import OutputError, RunError
 from llamafarm.files import (
     fsync_directory,
     is_open_file,
@@ -90,7 +92,7 @@ class RunDirectory:
         """What run.json holds; empty when there is none, or when it is not JSON."""
         try:
             value = json.loads(self.run_file.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, ValueError, RecursionError):
             return {}
         return value if isinstance(value, dict) else {}
 
@@ -101,7 +103,7 @@ def open_run_directory(root: Path, *, resume: bool, overwrite: bool) -> Iterator
 
     What a killed run left half-done is undone. Raises OutputError when another run holds it, when
     it is not empty (without resume or overwrite), when something in it is a link, or when it cannot
-    be written.
+    be written; RunError when the disk is full.
     """
     with _reporting(root):
         make_directory(root)
@@ -173,10 +175,14 @@ def _reporting(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(
-            f"the output directory {root} cannot be written: {error.strerror or error}",
-            hint="choose another one with --output DIR",
-        ) from error
+        what = f"the output directory {root} cannot be written"
+        if error.filename and Path(os.fsdecode(error.filename)) != root:
+            what = f"{os.fsdecode(error.filename)} cannot be written"
+        what += f": {error.strerror or error}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "free some disk space, or choose another directory with --output DIR"
+            raise RunError(what, hint=hint) from error
+        raise OutputError(what, hint="choose another one with --output DIR") from error
 
 
 @contextlib.contextmanager
@@ -186,13 +192,22 @@ def _held(root: Path) -> Iterator[None]:
         descriptor = _locked(root, os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX)
     try:
         with _reporting(root):
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            _write_holder(descriptor, root / _LOCK)
         yield
     finally:
         with contextlib.suppress(OSError):
             os.ftruncate(descriptor, 0)
         os.close(descriptor)
+
+
+def _write_holder(descriptor: int, path: Path) -> None:
+    line = f"process {os.getpid()} on {socket.gethostname()}\n".encode()
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, line, 0)
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def _locked(root: Path, flags: int, kind: int) -> int:
@@ -208,6 +223,7 @@ def _locked(root: Path, flags: int, kind: int) -> int:
         _refuse_link(path)
         descriptor = os.open(path, flags | os.O_NOFOLLOW, 0o666)
         try:
+            _refuse_other_names(descriptor, path)
             locked = _try_lock(descriptor, kind, root)
             if locked and is_open_file(descriptor, path):
                 return descriptor
@@ -223,6 +239,16 @@ def _locked(root: Path, flags: int, kind: int) -> int:
                 hint="wait for that run, or choose another directory with --output DIR",
             )
         time.sleep(_PAUSE_SECONDS)
+
+
+def _refuse_other_names(descriptor: int, path: Path) -> None:
+    """The holder empties the file: it must not be another one as well, under another name."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        raise OutputError(
+            f"{path} is not a lock file of llamafarm: it has another name elsewhere, or is no file",
+            hint="remove it, or choose another directory with --output DIR",
+        )
 
 
 def _try_lock(descriptor: int, kind: int, root: Path) -> bool:

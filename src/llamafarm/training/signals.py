@@ -4,13 +4,34 @@ once.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextlib.contextmanager
+def stop_signals_to(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Call the handler where a signal asks to stop. Only a main thread can; elsewhere nothing
+    changes.
+
+    A signal that was ignored when the process began (`nohup`, a job in the background) stays so.
+    """
+    previous: dict[signal.Signals, object] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in _STOPPING:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                previous[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, earlier in previous.items():
+            signal.signal(number, earlier)  # type: ignore[arg-type]  # what signal.signal gave us
 
 
 GRACE_SECONDS = 10.0
@@ -20,21 +41,16 @@ GRACE_SECONDS = 10.0
 class StopRequest:
     """Context manager. `received` is the number of the signal that asked to stop, or None;
     save_seconds: what a save took, to be kept free of the grace period.
-
-    A signal that was ignored when the process began (`nohup`, a job in the background) stays so.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
         self.save_seconds = 1.0
         self._deadline = 0.0
-        self._previous: dict[int, object] = {}
+        self._signals = stop_signals_to(self._on_signal)
 
     def __enter__(self) -> StopRequest:
-        if threading.current_thread() is threading.main_thread():
-            for number in _STOPPING:
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._previous[number] = signal.signal(number, self._on_signal)
+        self._signals.__enter__()
         return self
 
     def too_long(self, seconds: float) -> bool:
@@ -49,8 +65,7 @@ class StopRequest:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal gave us
+        self._signals.__exit__(kind, error, traceback)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:

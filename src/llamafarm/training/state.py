@@ -11,7 +11,7 @@ class LoopState:
     """The loop's only mutable numbers; all of them are in every checkpoint.
 
     step: optimizer steps done; evaluated_step: the last one that was evaluated (-1: none);
-    seconds: of all processes of this run so far; train_seconds: of them, spent in optimizer steps;
+    seconds: of all processes of this run so far;
     loss_sum, loss_tokens, window_*: since the last `step` event;
     token_budget: tokens of a micro-batch that memory was last short for, halved (0: never short);
     eval_rows: rows of an evaluation batch after memory was short (0: as planned);
@@ -38,13 +38,13 @@ class LoopState:
     evaluations_without_improvement: int = 0
     stopped_early: bool = False
     nonfinite_steps: int = 0
+    overflowed_steps: int = 0
     token_budget: int = 0
     eval_rows: int = 0
     activations_recomputed: bool = False
     recent_losses: list[float] = field(default_factory=list)
     recent_norms: list[float] = field(default_factory=list)
     seconds: float = 0.0
-    train_seconds: float = 0.0
 
     def begin_window(self) -> None:
         """A step event was sent: what it tells of starts anew."""

@@ -325,7 +325,6 @@ def _obedient(halt: Halt, process: MortalProcess) -> Callable[[Event], None]:
 _TIMES = {
     "seconds",
     "tokens_per_second",
-    "train_seconds",
     "window_seconds",
     "runtime_seconds",
     "peak_memory_bytes",

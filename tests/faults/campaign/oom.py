@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import multiprocessing
@@ -602,6 +603,10 @@ def _wide_data() -> PreparedData:
 
 
 def _train_within(plan: TrainingPlan, spare: int) -> None:
+    # What the libraries take is no part of the spare.
+    for library in ("transformers.models.llama.modeling_llama", "peft", "accelerate", "datasets"):
+        importlib.import_module(library)
+    importlib.import_module("llamafarm.training.backends.pytorch.loop")
     held = int(re.findall(r"VmData:\s+(\d+)", Path("/proc/self/status").read_text())[0]) * 1024
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     resource.setrlimit(resource.RLIMIT_DATA, (held + spare, hard))

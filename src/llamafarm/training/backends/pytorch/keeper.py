@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 
 from llamafarm.errors import RunError, listed
 from llamafarm.files import staged_directory, write_bytes
@@ -29,9 +28,10 @@ from llamafarm.training.checkpoint import (
     SaveFailed,
     WrittenCheckpoint,
     checkpoint_files,
-    list_checkpoints,
+    checkpoint_of,
+    fault_of_step,
     rotate,
-    verify_checkpoint,
+    save_failed,
     write_checkpoint,
 )
 from llamafarm.training.job import TrainingJob
@@ -63,7 +63,10 @@ class _NotWritten:
 
 
 class CheckpointKeeper:
-    """One run's checkpoints. drop_gradients: gives back their memory when a save needs it."""
+    """One run's checkpoints. drop_gradients: gives back their memory when a save needs it.
+
+    saved_step: of the newest checkpoint that is known to be whole; 0: there is none.
+    """
 
     def __init__(
         self, job: TrainingJob, snapshot: Snapshot, drop_gradients: Callable[[], None]
@@ -75,10 +78,12 @@ class CheckpointKeeper:
         self.saved_step = 0
 
     def restore(self, checkpoint: Checkpoint) -> LoopState:
-        """Put a checkpoint back. Where the best one that it tells of is damaged, none counts."""
+        """Put a checkpoint back. Where the best one that it tells of is damaged and wanted, none
+        counts.
+        """
         state = self._snapshot.restore(checkpoint.path)
         self.saved_step = state.step
-        if state.best_step and (fault := self._fault_of(state.best_step)):
+        if state.best_step and (fault := fault_of_step(self._directory, state.best_step)):
             self._lose_best(state, fault, _Best())
         self._kept_best = _Best.of(state)
         return state
@@ -97,7 +102,6 @@ class CheckpointKeeper:
         """Write a checkpoint of this step; whether it is on disk. Raises RunError when the weights
         are not finite.
         """
-        self._job.emit(SavingEvent(step=state.step))
         written = self._write(state)
         if isinstance(written, _NotWritten):
             if written.short_memory:
@@ -130,17 +134,12 @@ class CheckpointKeeper:
         )
         return True
 
-    @property
-    def newest_step(self) -> int:
-        """Step of the newest checkpoint on disk; 0: there is none."""
-        return max((c.step for c in list_checkpoints(self._directory)), default=0)
-
     def require_finite(self, state: LoopState) -> None:
         """Finite gradients can still move weights to infinity, by a huge learning rate. Raises
         RunError.
         """
         if names := self._snapshot.non_finite():
-            newest = self.newest_step
+            newest = self.saved_step
             kept = f"the newest checkpoint is of step {newest}" if newest else "nothing was saved"
             raise RunError(
                 f"the weights are not finite after step {state.step} ({listed(names)}); they were "
@@ -170,20 +169,19 @@ class CheckpointKeeper:
 
     def _final_files(self, step: int, state: LoopState) -> Iterator[tuple[str, bytes]]:
         """From the checkpoint; from memory where the last one could not be saved."""
-        path = self._path_of(step)
-        if path is None and step == state.step:
+        if step == state.step != self.saved_step:
             return self._snapshot.model_files()
-        if path is None or (fault := self._fault_of(step)):
+        if fault := fault_of_step(self._directory, step):
             raise RunError(
-                f"checkpoint-{step} was to become the final model, and cannot be used: "
-                f"{'it is not there' if path is None else fault}",
+                f"checkpoint-{step} was to become the final model, and cannot be used: {fault}",
                 hint="the same command with --resume goes on from the newest checkpoint that can",
             )
-        return checkpoint_files(path, leave_out=RESUME_ONLY)
+        return checkpoint_files(checkpoint_of(self._directory, step), leave_out=RESUME_ONLY)
 
     def _write(self, state: LoopState) -> WrittenCheckpoint | _NotWritten:
         try:
             self.require_finite(state)
+            self._job.emit(SavingEvent(step=state.step))
             return write_checkpoint(
                 self._directory,
                 state.step,
@@ -192,6 +190,10 @@ class CheckpointKeeper:
             )
         except SaveFailed as error:
             return _NotWritten(error.summary, short_memory=False)
+        except OSError as error:  # what the checkpoint has behind it is not on disk
+            path = checkpoint_of(self._directory, state.step)
+            failed = save_failed(path, error, self._snapshot.num_bytes())
+            return _NotWritten(failed.summary, short_memory=False)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -201,20 +203,15 @@ class CheckpointKeeper:
     def _tell_failure(self, state: LoopState, why: str) -> None:
         """Where the best weights were not kept, the best ones that were count again."""
         self._again_at = time.monotonic() + _SECONDS_UNTIL_SAVED_AGAIN
-        self._job.emit(SaveFailedEvent(step=state.step, text=why, kept_step=self.newest_step))
+        self._job.emit(SaveFailedEvent(step=state.step, text=why, kept_step=self.saved_step))
         if state.best_step == state.step != self.saved_step:
             self._lose_best(state, "its checkpoint could not be written", self._kept_best)
 
     def _lose_best(self, state: LoopState, why: str, kept: _Best) -> None:
+        if not self._job.plan.evaluation.load_best:
+            return
         lost, state.best_step = state.best_step, kept.step
         state.best_metric, state.best_eval_loss = kept.metric, kept.eval_loss
         self._job.emit(
             BestLostEvent(step=state.step, lost_step=lost, kept_step=kept.step, text=why)
         )
-
-    def _fault_of(self, step: int) -> str:
-        path = self._path_of(step)
-        return "it is not there" if path is None else verify_checkpoint(path)
-
-    def _path_of(self, step: int) -> Path | None:
-        return {c.step: c.path for c in list_checkpoints(self._directory)}.get(step)

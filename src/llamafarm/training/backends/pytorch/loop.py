@@ -1,9 +1,8 @@
 """The PyTorch fine-tuner: one loop, from the first evaluation of the base model to `final_model/`.
 
 Between two steps the loop is in a state that a checkpoint holds completely. Each turn first does
-what is due in that
-state (evaluate, save, stop), then takes the next step; so a resumed run and an uninterrupted one do
-the same things.
+what is due in that state (evaluate, save, stop), then takes the next step; so a resumed run and an
+uninterrupted one do the same things.
 """
 
 from __future__ import annotations
@@ -183,13 +182,13 @@ class _Loop:
         seconds = time.monotonic() - started
         state.window_tokens += batch.num_tokens
         state.window_seconds += seconds
-        state.train_seconds += seconds
         self._log(learning_rate, made.norm)
 
     def _update(self, batch: StepBatch) -> None:
         """Move the weights. A gradient scaler leaves out a step whose gradients overflowed."""
         try:
             self.optimizer.step()
+            self._count_overflow(batch)
         except RuntimeError as error:
             if "without overflow" not in str(error):
                 raise
@@ -197,6 +196,20 @@ class _Loop:
                 f"the update of step {batch.step} overflows: {error}",
                 hint="lower the learning rate",
             ) from error
+
+    def _count_overflow(self, batch: StepBatch) -> None:
+        """Some first steps overflow while a gradient scaler finds its scale; not all of them."""
+        if self.scaler is None or not self.optimizer.step_was_skipped:
+            return
+        self.state.overflowed_steps += 1
+        skipped = self.state.overflowed_steps
+        if skipped == batch.step == min(_STEPS_WITHOUT_ONE, self.plan.batch.total_steps):
+            raise RunError(
+                f"the gradients of all {skipped} steps so far overflow in float16: nothing is "
+                "learnt",
+                hint="train without mixed precision (mixed_precision: no), or with bf16 where the "
+                "device has it",
+            )
 
     def _make_gradients(self, batch: StepBatch) -> Gradients:
         """The gradients of the step; where memory is short, its rows again in smaller parts."""
@@ -447,7 +460,7 @@ class _Loop:
         else:
             done = (
                 f"after step {step} of {self.plan.batch.total_steps}, which could not be saved; "
-                f"everything up to step {self.keeper.newest_step} is in {self.job.directory.root}"
+                f"everything up to step {self.keeper.saved_step} is in {self.job.directory.root}"
             )
         raise Interrupted(
             signal_number, done, hint="the same command with --resume goes on from there"

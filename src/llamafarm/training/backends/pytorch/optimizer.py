@@ -50,11 +50,11 @@ def make_optimizer(plan: OptimizerPlan, model: nn.Module) -> torch.optim.Optimiz
 
 def make_scheduler(
     plan: OptimizerPlan, optimizer: torch.optim.Optimizer, total_steps: int
-) -> torch.optim.lr_scheduler.LRScheduler:
+) -> torch.optim.lr_scheduler.LambdaLR:
     """transformers' schedule of that name: step 1 of a warm-up has learning rate 0, as there."""
     from transformers import get_scheduler
 
-    scheduler: torch.optim.lr_scheduler.LRScheduler = get_scheduler(
+    scheduler: torch.optim.lr_scheduler.LambdaLR = get_scheduler(
         plan.scheduler,
         optimizer,
         num_warmup_steps=plan.warmup_steps,
@@ -62,3 +62,17 @@ def make_scheduler(
         scheduler_specific_kwargs=dict(plan.scheduler_kwargs),
     )
     return scheduler
+
+
+def put_schedule_back(scheduler: torch.optim.lr_scheduler.LambdaLR) -> None:
+    """Make the learning rates those of this schedule at its step: of a loaded one they are what
+    they were when it was saved, whatever is planned now.
+    """
+    scheduler.base_lrs = [group["initial_lr"] for group in scheduler.optimizer.param_groups]
+    rates = [
+        base * factor(scheduler.last_epoch)
+        for base, factor in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+    ]
+    for group, rate in zip(scheduler.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    scheduler._last_lr = list(rates)

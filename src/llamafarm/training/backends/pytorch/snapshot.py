@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
+from llamafarm.errors import RunError
 from llamafarm.training.backends.pytorch.model import TrainableModel
+from llamafarm.training.backends.pytorch.optimizer import put_schedule_back
 from llamafarm.training.backends.pytorch.tensors import (
     MAX_SHARD_BYTES,
     decode,
@@ -92,13 +95,31 @@ class Snapshot:
         return tuple(name for name, flag in finite.items() if not bool(flag))
 
     def restore(self, path: Path) -> LoopState:
-        """Put a checkpoint back. Raises RunError when it does not fit this model."""
+        """Put a checkpoint back. Learning rate, betas and decay stay this plan's, which are others
+        only in a resume that was asked for anyway. Raises RunError when it does not fit this model.
+        """
+        try:
+            return self._restore(path)
+        except (LookupError, TypeError, ValueError, AttributeError, SafetensorError) as error:
+            raise RunError(
+                f"{path} does not hold the state of this run ({type(error).__name__}: {error})",
+                hint="remove it: --resume then goes on from the one before",
+            ) from error
+
+    def _restore(self, path: Path) -> LoopState:
         saved: dict[str, Any] = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
         self._trainable.load_weights(path)
+        planned = [
+            {name: value for name, value in group.items() if name not in ("params", "lr")}
+            for group in self._optimizer.param_groups
+        ]
         join_optimizer_state(
             self._optimizer, (path / OPTIMIZER_FILE).read_bytes(), saved["optimizer"]
         )
         self._scheduler.load_state_dict(decode(saved["scheduler"]))
+        for group, values in zip(self._optimizer.param_groups, planned, strict=True):
+            group.update(values)
+        put_schedule_back(self._scheduler)
         if saved["scaler"] is not None and self._scaler is not None:
             self._scaler.load_state_dict(decode(saved["scaler"]))
         return LoopState.from_json({k: decode(v) for k, v in saved["loop"].items()})
