@@ -120,7 +120,10 @@ class Child:
         return self._read("stdout")
 
     def _read(self, name: str) -> str:
-        return self._output.with_suffix(f".{name}").read_text(errors="replace")
+        try:
+            return self._output.with_suffix(f".{name}").read_text(errors="replace")
+        except FileNotFoundError:  # killed before it had its streams
+            return ""
 
 
 class Zygote:
