@@ -29,10 +29,12 @@ FLOORS = {
     "pyyaml": ("5.4", "CVE-2020-14343: FullLoader runs code"),
     "requests": ("2.32.4", "CVE-2024-47081: credentials of .netrc are leaked"),
     "setuptools": ("78.1.1", "CVE-2025-47273: a path leads elsewhere"),
+    "starlette": ("1.3.1", "CVE-2025-62727, CVE-2026-48710, CVE-2026-54282: quadratic time, paths"),
     "torch": ("2.10", "CVE-2025-32434, CVE-2026-24747: torch.load(weights_only=True)"),
     "tqdm": ("4.66.3", "CVE-2024-34062: code in an argument"),
     "transformers": ("5.3", "CVE-2026-1839, CVE-2026-4372: code of a repository runs"),
     "urllib3": ("2.6.0", "CVE-2025-66418, CVE-2025-66471: compressed without end"),
+    "uvicorn": ("0.11.7", "CVE-2020-7695: a header that holds another"),
     "werkzeug": ("3.0.6", "CVE-2024-49767: memory without end"),
 }  # fmt: skip
 

@@ -129,9 +129,9 @@ def test_one_field_is_explained_with_its_table() -> None:
     rate = explain_field(known, "learning_rate")
     assert rate.path == "training_args.learning_rate"
     assert rate.decision == found(known, "learning_rate")
-    assert rate.allowed == "a number > 0"
+    assert rate.allowed == "a number >= 0"
     assert ("100-1000", "5e-05 to 0.0001") in rate.table
-    assert rate.meaning == "Peak learning rate."
+    assert rate.meaning == "Peak learning rate; 0 trains nothing."
     epochs = explain_field(known, "training_args.num_train_epochs")
     assert [d.source for d in epochs.remarks] == ["warning"]
 

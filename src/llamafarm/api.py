@@ -8,6 +8,7 @@ This module puts the rooms together and decides nothing itself: strategy → mod
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,11 +59,14 @@ if TYPE_CHECKING:
     from llamafarm.deploy import Converted
     from llamafarm.doctor import DoctorReport
     from llamafarm.evaluation.generation import Generator
+    from llamafarm.evaluation.harness import TasksReport
     from llamafarm.evaluation.report import EvaluationReport
     from llamafarm.hardware.facts import Hardware
     from llamafarm.monitoring.report.write import WrittenReport
+    from llamafarm.monitoring.run_comparison import RunComparison
     from llamafarm.monitoring.summary import RunSummary
     from llamafarm.planning.plan import Forecast, TrainingPlan
+    from llamafarm.run_directories import RunList
     from llamafarm.strategy.loader import StrategyFile
     from llamafarm.strategy.model import Strategy
     from llamafarm.strategy.overrides import Override
@@ -82,6 +86,7 @@ class TrainRequest:
     resume_anyway: bool = False
     overwrite: bool = False
     skip_bad_rows: bool = False
+    allow_custom_metrics: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,11 @@ def train(request: TrainRequest, sinks: Sequence[Sink] = ()) -> TrainResult:
     if resume:
         strategy = as_begun(strategy, output_dir(strategy) / "strategy.yaml")
     planned = plan_run(
-        strategy, skip_bad_rows=request.skip_bad_rows, allow_download=True, emit=emit
+        strategy,
+        skip_bad_rows=request.skip_bad_rows,
+        allow_download=True,
+        emit=emit,
+        allow_custom_metrics=request.allow_custom_metrics,
     )
     plan = planned.plan
     emit(
@@ -173,11 +182,13 @@ def setup(
     *,
     verify_only: bool = False,
     overrides: tuple[Override, ...] = (),
+    allow_custom_metrics: bool = False,
     sinks: Sequence[Sink] = (),
 ) -> SetupReport:
     """Check everything that `train` needs, and report every problem at once.
 
-    verify_only: nothing is downloaded or installed.
+    verify_only: nothing is downloaded or installed. allow_custom_metrics: metrics that are
+    functions of the user's own are imported.
     """
     emit = _emitter(sinks)
     try:
@@ -194,6 +205,7 @@ def setup(
             allow_download=not verify_only,
             emit=emit,
             problems=problems,
+            allow_custom_metrics=allow_custom_metrics,
         )
     except NotPlannedError as not_planned:
         listed = tuple(p for error in problems for p in problems_of(error))
@@ -331,6 +343,44 @@ def report(run_dir: Path) -> WrittenReport:
     return write_report(read_run_record(run_dir))
 
 
+def runs(directory: Path | None = None, *, sort: str = "started") -> RunList:
+    """Every run under a directory (None: fine_tuned_models), whatever became of it. sort: started,
+    name, status, loss, change, time or speed. Raises OutputError.
+    """
+    from llamafarm.run_directories import DEFAULT_DIRECTORY, list_runs
+
+    return list_runs(directory or DEFAULT_DIRECTORY, sort=sort)
+
+
+def compare_runs(runs: Sequence[Path]) -> RunComparison:
+    """What two or more runs differ in, and what came of it; the first is the reference. Raises
+    UserError.
+    """
+    from llamafarm.run_directories import compare
+
+    return compare(runs)
+
+
+def dashboard(
+    directory: Path | None = None,
+    *,
+    port: int = 0,
+    on_ready: Callable[[str], None] = print,
+    on_defect: Callable[[Exception], None] = traceback.print_exception,
+) -> None:
+    """Serve the runs under a directory (None: fine_tuned_models) on this machine until Ctrl-C.
+
+    port 0: any that is free; on_ready: takes the address; on_defect: takes an error of ours, which
+    costs one page. Raises UserError.
+    """
+    from llamafarm.run_directories import DEFAULT_DIRECTORY, find_runs
+    from llamafarm.web.serve import serve
+
+    place = directory or DEFAULT_DIRECTORY
+    find_runs(place)
+    serve(place, port=port, on_ready=on_ready, on_defect=on_defect)
+
+
 def generate(
     source: str,
     prompt: str,
@@ -408,30 +458,50 @@ def evaluate(
     compare_base: bool = False,
     compare: Sequence[str] = (),
     generated_rows: int = GENERATED_ROWS,
+    metrics: Sequence[str] = (),
+    allow_custom_metrics: bool = False,
     sinks: Sequence[Sink] = (),
 ) -> EvaluationReport:
-    """Loss, perplexity, exact match, ROUGE-L and samples of a trained model or a .gguf file; its
-    base, and the models of `compare`, on the same rows if asked.
+    """Loss, perplexity, exact match, token F1, ROUGE-L and samples of a trained model or a .gguf
+    file; its base, and the models of `compare`, on the same rows if asked, each with how sure the
+    difference is.
 
-    generated_rows: how many rows are answered in full (the rest count for loss only).
+    generated_rows: how many rows are answered in full (the rest count for loss only); metrics:
+    further ones of the answers, those of the run's strategy included; allow_custom_metrics: where
+    they are functions of the user's own, they are imported.
     """
     from llamafarm.evaluation.evaluate import evaluate_source
+    from llamafarm.evaluation.metrics_of_run import find_metrics
     from llamafarm.evaluation.request import EvaluationTask, find_dataset
     from llamafarm.hardware.probe import cpu_threads
 
     emit = _emitter(sinks)
+    found, left_out = find_metrics(source, metrics, allow_custom=allow_custom_metrics)
+    for text in left_out:
+        emit(MessageEvent(level="notice", text=text))
     file = find_dataset(dataset, Path.cwd(), bundled_demos())
     return evaluate_source(
         source,
         EvaluationTask(file, generated_rows, MAX_ANSWER_TOKENS),
         others=compare,
         compare_base=compare_base,
+        metrics=found,
         load=_load_finished,
         # The engine's threads spin while they wait for each other: one that loses its core to
         # another process holds up all of them, so that one core is left to the others.
         threads=max(1, cpu_threads() - 1),
         on_rows=lambda done, total: emit(EvalProgressEvent(step=0, rows_done=done, rows=total)),
     )
+
+
+def evaluate_tasks(source: str, tasks: Sequence[str], *, limit: int | None = None) -> TasksReport:
+    """A trained model on tasks of lm-evaluation-harness, by name or by the path of a task file.
+
+    limit: rows of each task. Raises UserError where the extra `lm-eval` is not installed.
+    """
+    from llamafarm.evaluation.harness import evaluate_tasks as evaluate
+
+    return evaluate(source, tasks, load=_load_finished, limit=limit)
 
 
 def convert(request: ConvertRequest, sinks: Sequence[Sink] = ()) -> Converted:

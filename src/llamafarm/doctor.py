@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import shutil
 from dataclasses import dataclass
@@ -42,11 +43,12 @@ def _versions() -> list[Section]:
     return [_package(name, "reinstall llamafarm", optional=False) for name in names]
 
 
-def _package(name: str, how_to_get: str, *, optional: bool) -> Section:
-    try:
-        return Section(name, "ok", importlib.metadata.version(name))
-    except importlib.metadata.PackageNotFoundError:
-        return Section(name, "missing" if optional else "fault", "not installed", how_to_get)
+def _package(name: str, how_to_get: str, *distributions: str, optional: bool) -> Section:
+    """distributions: what may bring it, where that has another name."""
+    for distribution in distributions or (name,):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return Section(name, "ok", importlib.metadata.version(distribution))
+    return Section(name, "missing" if optional else "fault", "not installed", how_to_get)
 
 
 def _devices() -> list[Section]:
@@ -70,6 +72,7 @@ def _devices() -> list[Section]:
 
 def _optional_parts() -> list[Section]:
     from llamafarm.models.packaged import find_packaged_gguf
+    from llamafarm.monitoring.trackers.registry import TRACKERS
 
     packaged = find_packaged_gguf()
     model = (
@@ -84,8 +87,18 @@ def _optional_parts() -> list[Section]:
         model,
         _package("bitsandbytes", "pip install 'llamafarm[qlora]'", optional=True),
         _package("tensorboard", "pip install 'llamafarm[tensorboard]'", optional=True),
+        *(
+            _package(
+                kind.package,
+                f"pip install 'llamafarm[{name}]'",
+                *kind.distributions,
+                optional=True,
+            )
+            for name, kind in TRACKERS.items()
+        ),
         _package("xllamacpp", "pip install 'llamafarm[verify]'", optional=True),
         _package("libgguf", "pip install 'llamafarm[k-quants]'", optional=True),
+        _package("lm-eval", "pip install 'llamafarm[lm-eval]'", optional=True),
         _package("ollama", "pip install 'llamafarm[ollama]'", optional=True),
         _converter(),
         Section("C compiler", "ok", compiler)

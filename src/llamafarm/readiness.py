@@ -134,9 +134,11 @@ def plan_run(
     allow_download: bool,
     emit: Callable[[Event], None],
     problems: list[LlamafarmError] | None = None,
+    allow_custom_metrics: bool = False,
 ) -> Planned:
     """Everything before the first step. Faults of independent parts are found together.
 
+    allow_custom_metrics: metrics of the strategy that are functions of the user's own are imported.
     problems given: faults are put there and NotPlannedError is raised; left out: they are raised
     as one error. Raises GateRefused when training rows give evaluation rows away.
     """
@@ -145,10 +147,13 @@ def plan_run(
     from llamafarm.export.route import export_route
     from llamafarm.hardware.choose import choose_device
     from llamafarm.hardware.probe import bitsandbytes_available, free_disk_bytes, probe
+    from llamafarm.planning.metrics import check_metrics
     from llamafarm.planning.resolve import resolve
 
     faults = Faults()
     hardware = probe()
+    with faults:
+        check_metrics(strategy, allow_custom=allow_custom_metrics, working_directory=Path.cwd())
     with faults:
         choose_device(strategy.hardware.device, hardware, strategy.origin("hardware.device"))
     ready = ready_data(

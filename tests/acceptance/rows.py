@@ -18,7 +18,6 @@ TESTS = Path(__file__).parents[1]
 _OLLAMA = "Ollama itself answers only where a server runs"
 _LLAMAFACTORY = "comes with the LLaMA-Factory fine-tuner"
 _DEVICES = "comes with training on several devices"
-_METRICS = "metrics of one's own come with the evaluation of generated answers"
 
 
 @dataclass(frozen=True)
@@ -279,14 +278,28 @@ ROWS = (
         elsewhere=("training/test_loop.py::test_workers_prepare_the_same_batches",),
     ),
     Row("257", "`fp16_backend`: a notice"),
-    Row("263", "`metric_for_best_model`", later=_METRICS),
+    Row(
+        "263",
+        "`metric_for_best_model`",
+        elsewhere=("training/test_answer_metrics.py::test_one_of_them_can_choose_the_best_step",),
+    ),
     Row("264", "`greater_is_better`"),
     Row(
         "265",
         "`load_best_model_at_end`",
         elsewhere=("training/test_loop.py::test_load_best_false_keeps_the_last_step",),
     ),
-    Row("260", "metrics of one's own", open=_METRICS),
+    Row(
+        "260",
+        "metrics of one's own",
+        elsewhere=(
+            "training/test_answer_metrics.py::test_metrics_stand_in_every_record_of_the_run",
+            (
+                "evaluation/test_metrics.py"
+                "::test_a_function_of_ones_own_is_imported_from_beside_the_strategy"
+            ),
+        ),
+    ),
     Row("270-271", "`track_training_metrics`"),
     Row(
         "272",

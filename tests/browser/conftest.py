@@ -5,11 +5,16 @@ there is none.
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -19,6 +24,9 @@ from tests.monitoring.report.records import hostile_record
 from tests.training.runs import run_plan, tiny_plan, write_tiny_model
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+
+# What is said when pixels are looked at a second time.
+_OF_TESTS = "willReadFrequently"
 
 
 @dataclass
@@ -105,10 +113,12 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(browser: Browser) -> Iterator[Open]:
-    """Open a report and wait until it is drawn. context: as a browser context takes it."""
+    """Open a report, or an address, and wait until it is drawn. context: as a browser context
+    takes it.
+    """
     contexts = []
 
-    def opening(file: Path, *, drawn: bool = True, **context: Any) -> Opened:
+    def opening(place: Path | str, *, drawn: bool = True, **context: Any) -> Opened:
         contexts.append(browser.new_context(**context))
         opened = Opened(contexts[-1].new_page())
         page = opened.page
@@ -118,11 +128,11 @@ def open_page(browser: Browser) -> Iterator[Open]:
             "console",
             lambda message: (
                 opened.complaints.append(message.text)
-                if message.type in ("error", "warning")
+                if message.type in ("error", "warning") and _OF_TESTS not in message.text
                 else None
             ),
         )
-        page.goto(file.as_uri())
+        page.goto(place.as_uri() if isinstance(place, Path) else place)
         if drawn:
             page.wait_for_selector("html.drawn", state="attached")
             opened.wait_until("Bokeh.documents[0].is_idle")
@@ -150,3 +160,41 @@ def report(run_directory: Path) -> Path:
 def hostile_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page with markup wherever a stranger's text can stand."""
     return write_report(hostile_record(tmp_path_factory.mktemp("hostile"))).page
+
+
+@dataclass(frozen=True)
+class Dashboard:
+    """One that was started by its command. address: as it printed it."""
+
+    process: subprocess.Popen[str]
+    address: str
+
+    def link_to(self, opened: Opened, name: str) -> str:
+        """The address of a run, as the list has it."""
+        link = opened.page.locator("th a", has_text=re.compile(f"^{re.escape(name)}$"))
+        return urljoin(self.address, link.get_attribute("href") or "")
+
+
+Serve = Callable[[Path], Dashboard]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Start the dashboard of a directory; Ctrl-C at the end has to end it, whatever is open."""
+    started: list[subprocess.Popen[str]] = []
+
+    def starting(directory: Path) -> Dashboard:
+        command = [sys.executable, "-m", "llamafarm", "dashboard", str(directory), "--no-browser"]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        assert process.stdout is not None
+        return Dashboard(process, process.stdout.readline().strip())
+
+    yield starting
+    for process in started:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            _, told = process.communicate(timeout=60)
+            assert (process.returncode, told) == (130, "Ctrl-C ends it\nstopped\n")

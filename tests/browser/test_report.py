@@ -71,6 +71,20 @@ def test_dragging_zooms_all_plots_to_the_same_steps(open_page: Open, report: Pat
         assert opened.range_of(key) == pytest.approx((3, 8), abs=0.2)
 
 
+def test_the_tool_that_shows_all_steps_again_does(open_page: Open, report: Path) -> None:
+    opened = open_page(report)
+    whole = opened.range_of("loss")
+    mouse = opened.page.mouse
+    mouse.move(*opened.place("loss", 3, 0.2))
+    mouse.down()
+    mouse.move(*opened.place("loss", 8, 0.8), steps=5)
+    mouse.up()
+    opened.wait_until("Bokeh.documents[0].roots()[0].x_range.start > 1")
+    opened.page.get_by_title("Show all steps").first.click()
+    opened.wait_until("Bokeh.documents[0].roots()[0].x_range.start < 1")
+    assert opened.range_of("memory") == whole
+
+
 def test_turning_the_wheel_over_a_plot_scrolls_the_page(open_page: Open, report: Path) -> None:
     opened = open_page(report, viewport={"width": 1000, "height": 600})
     before = opened.range_of("loss")

@@ -12,16 +12,17 @@ import pytest
 
 from llamafarm.doctor import DoctorReport, Section
 from llamafarm.errors import Problem
+from llamafarm.evaluation.harness import TaskScore, TasksReport
 from llamafarm.evaluation.report import (
     ComparedModel,
     EvaluationReport,
     ModelScores,
-    PairedRows,
     Sample,
 )
 from llamafarm.strategy.loader import StrategyEntry, StrategyFile
 
 from .conftest import Done
+from .paired_rows import BETTER, SAME, WORSE
 
 Run = Callable[..., Done]
 Fake = Callable[..., Mock]
@@ -40,6 +41,7 @@ SCORES = ModelScores(
     accuracy=0.6125,
     exact_match=0.1,
     rouge_l=0.4321,
+    token_f1=0.45,
     generated_rows=2,
     samples=(
         Sample(
@@ -54,6 +56,7 @@ BASE = ModelScores(
     accuracy=0.55,
     exact_match=0.0,
     rouge_l=0.2,
+    token_f1=0.22,
     generated_rows=2,
     samples=(
         Sample("eval.jsonl:1", "What is a fever?", "A high temperature.", "Dunno.", False, 0.0),
@@ -143,12 +146,18 @@ def test_evaluate_shows_one_model(llamafarm: Run, fake_api: Fake) -> None:
     fake = fake_api("evaluate", EvaluationReport("run", "eval.jsonl", 30, 900, SCORES))
     assert llamafarm("evaluate", "run", "--dataset", "eval.jsonl").out == golden("evaluate.txt")
     fake.assert_called_once_with(
-        "run", Path("eval.jsonl"), compare_base=False, compare=(), sinks=ANY
+        "run",
+        Path("eval.jsonl"),
+        compare_base=False,
+        compare=(),
+        metrics=(),
+        allow_custom_metrics=False,
+        sinks=ANY,
     )
 
 
 def test_evaluate_shows_base_against_tuned(llamafarm: Run, fake_api: Fake) -> None:
-    report = EvaluationReport("run", "eval.jsonl", 30, 900, SCORES, BASE, PairedRows(28, 1, 1))
+    report = EvaluationReport("run", "eval.jsonl", 30, 900, SCORES, BASE, BETTER)
     fake = fake_api("evaluate", report)
     done = llamafarm("evaluate", "run", "--dataset", "eval.jsonl", "--compare-base")
     assert done.out == golden("evaluate_compare_base.txt")
@@ -157,8 +166,8 @@ def test_evaluate_shows_base_against_tuned(llamafarm: Run, fake_api: Fake) -> No
 
 def test_evaluate_puts_every_model_into_one_table(llamafarm: Run, fake_api: Fake) -> None:
     worse = replace(SCORES, loss=1.9, perplexity=6.686, samples=BASE.samples)
-    export = ComparedModel("tuned-Q8_0", "t/tuned-Q8_0.gguf", 30, 900, SCORES, PairedRows(9, 9, 12))
-    small = ComparedModel("tuned-Q4_K_M", "t/q4.gguf", 30, 900, worse, PairedRows(28, 2, 0))
+    export = ComparedModel("tuned-Q8_0", "t/tuned-Q8_0.gguf", 30, 900, SCORES, SAME)
+    small = ComparedModel("tuned-Q4_K_M", "t/q4.gguf", 30, 900, worse, WORSE)
     report = EvaluationReport(
         "run",
         "eval.jsonl",
@@ -166,7 +175,7 @@ def test_evaluate_puts_every_model_into_one_table(llamafarm: Run, fake_api: Fake
         900,
         SCORES,
         BASE,
-        PairedRows(28, 1, 1),
+        BETTER,
         compared=(export, small),
         warnings=("row 3 was cut",),
     )
@@ -178,16 +187,32 @@ def test_evaluate_puts_every_model_into_one_table(llamafarm: Run, fake_api: Fake
     value = json.loads(llamafarm("evaluate", "run", "--dataset", "e", "--json").out)
     assert [model["name"] for model in value["compared"]] == ["tuned-Q8_0", "tuned-Q4_K_M"]
     assert value["compared"][1]["scores"]["loss"] == 1.9
-    assert value["compared"][1]["paired"] == {"better": 28, "worse": 2, "same": 0}
+    paired = value["compared"][1]["paired"]
+    assert (paired["better"], paired["worse"], paired["same"]) == (2, 28, 0)
+    assert paired["scores"] == [
+        {
+            "score": "loss",
+            "paired": {
+                "change": 0.061,
+                "low": 0.04,
+                "high": 0.08,
+                "better": 2,
+                "worse": 28,
+                "same": 0,
+                "verdict": "worse",
+            },
+        }
+    ]
 
 
 def test_evaluate_names_a_file_by_its_name(llamafarm: Run, fake_api: Fake) -> None:
-    other = ComparedModel("b", "b.gguf", 30, 900, SCORES, PairedRows(0, 0, 30))
+    other = ComparedModel("b", "b.gguf", 30, 900, SCORES, SAME)
     report = EvaluationReport("a.gguf", "e.jsonl", 30, 900, SCORES, name="a", compared=(other,))
     fake_api("evaluate", report)
     lines = llamafarm("evaluate", "a.gguf", "--dataset", "e.jsonl").out.splitlines()
     assert lines[2].split() == ["a", "b"]
-    assert "  by loss, a is better than b on 0 rows, worse on 0, the same on 30" in lines
+    assert "  a against b, on the same rows:" in lines
+    assert any(line.endswith("30  no difference: every row is the same") for line in lines)
 
 
 def test_evaluate_for_a_program_has_whole_samples(llamafarm: Run, fake_api: Fake) -> None:
@@ -195,6 +220,53 @@ def test_evaluate_for_a_program_has_whole_samples(llamafarm: Run, fake_api: Fake
     value = json.loads(llamafarm("evaluate", "run", "--dataset", "e", "--json").out)
     assert value["tuned"]["samples"][1]["prompt"] == "word " * 60
     assert value["base"] is None
+
+
+def test_evaluate_runs_tasks_instead_of_a_dataset(llamafarm: Run, fake_api: Fake) -> None:
+    scores = (
+        TaskScore("arc_easy", "acc", 0.4375, 0.0125, 2376, True),
+        TaskScore("mine", "exact_match (get-answer)", 1.0, None, None, True),
+    )
+    fake = fake_api("evaluate_tasks", TasksReport("run", ("arc_easy", "m.yaml"), scores, "0.4.13"))
+    done = llamafarm("evaluate", "run", "--tasks", "arc_easy, m.yaml", "--limit", "9")
+    assert done.out.splitlines() == [
+        "run, measured by lm-eval 0.4.13",
+        "",
+        "  arc_easy  acc                       0.4375  ± 0.0125  2,376 rows",
+        "  mine      exact_match (get-answer)  1",
+    ]
+    fake.assert_called_once_with("run", ["arc_easy", "m.yaml"], limit=9)
+    value = json.loads(llamafarm("evaluate", "run", "--tasks", "arc_easy", "--json").out)
+    assert value["scores"][0]["standard_error"] == 0.0125
+
+
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        ([], "--dataset  is missing"),
+        (["--dataset", "e", "--tasks", "t"], "--tasks  contradicts --dataset"),
+        (["--tasks", "t", "--compare-base"], "--compare-base  has no effect together with --tasks"),
+        (["--tasks", "t", "--metric", "m.f"], "--metric  has no effect together with --tasks"),
+        (["--dataset", "e", "--limit", "3"], "--limit  only works together with --tasks"),
+        (["--tasks", "t", "--limit", "0"], "--limit  expected a whole number of at least 1"),
+    ],
+)
+def test_evaluate_refuses_what_does_not_go_together(
+    llamafarm: Run, argv: list[str], text: str
+) -> None:
+    done = llamafarm("evaluate", "run", *argv)
+    assert done.code == 2
+    assert text in done.err
+
+
+def test_evaluate_measures_metrics_that_are_allowed(llamafarm: Run, fake_api: Fake) -> None:
+    scores = replace(SCORES, metrics={"mine.polite": 0.5})
+    fake = fake_api("evaluate", EvaluationReport("run", "eval.jsonl", 30, 900, scores))
+    argv = ["--metric", "mine.polite", "--allow-custom-metrics"]
+    done = llamafarm("evaluate", "run", "--dataset", "eval.jsonl", *argv)
+    assert ["mine.polite", "0.5"] in [line.split() for line in done.out.splitlines()]
+    assert fake.call_args.kwargs["metrics"] == ("mine.polite",)
+    assert fake.call_args.kwargs["allow_custom_metrics"] is True
 
 
 def test_schema_is_json(llamafarm: Run, fake_api: Fake) -> None:

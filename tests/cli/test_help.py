@@ -17,8 +17,9 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "help"
 FLAGS = {
     "train": (
         "--strategy --strategy-file --train-dataset --eval-dataset --dataset --base-model --output "
-        "--epochs --batch-size --learning-rate --eval-percent --allow-leakage --set --resume "
-        "--resume-anyway --overwrite --skip-bad-rows --max-restarts --export --json"
+        "--epochs --batch-size --learning-rate --eval-percent --allow-leakage "
+        "--allow-custom-metrics --set --resume --resume-anyway --overwrite --skip-bad-rows "
+        "--max-restarts --export --json"
     ),
     "recommend": (
         "--dataset --eval-dataset --base-model --use --set --output --overwrite --name "
@@ -28,7 +29,7 @@ FLAGS = {
         "--dataset --eval-dataset --base-model --overwrite --name --skip-bad-rows "
         "--allow-leakage --json"
     ),
-    "setup": "--strategy --verify-only --allow-leakage --json",
+    "setup": "--strategy --verify-only --allow-leakage --allow-custom-metrics --json",
     "prepare": (
         "--output --input --format --min-chars --max-chars --keep-duplicates --overwrite --json"
     ),
@@ -43,8 +44,12 @@ FLAGS = {
     "info": "--strategy-file --dataset --base-model --field --no-resolve --json",
     "generate": "--max-new-tokens --temperature --json",
     "chat": "",
-    "evaluate": "--dataset --compare-base --compare --json",
+    "evaluate": (
+        "--dataset --tasks --limit --compare-base --compare --metric --allow-custom-metrics --json"
+    ),
+    "runs": "--sort --json",
     "report": "--open --json",
+    "dashboard": "--port --no-browser",
     "convert": "--format --quantization --name --system-prompt --overwrite --no-verify --json",
     "schema": "",
     "doctor": "--json",

@@ -127,7 +127,12 @@ def test_setup_prints_decisions_data_and_forecast(llamafarm: Run, fake_api: Fake
     assert done.code == 0
     assert done.out == (GOLDEN / "setup.txt").read_text(encoding="utf-8")
     fake.assert_called_once_with(
-        Path("my strategies.yaml"), "quick", verify_only=True, overrides=(), sinks=ANY
+        Path("my strategies.yaml"),
+        "quick",
+        verify_only=True,
+        overrides=(),
+        allow_custom_metrics=False,
+        sinks=ANY,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
@@ -96,10 +97,12 @@ def backwards(rows: list[Row]) -> list[Row]:
     return [{**row, "answer": " ".join(row["answer"].split()[::-1])} for row in rows]
 
 
-def with_noise_row(rows: list[Row], seed: int) -> list[Row]:
-    """One answer in the middle becomes 120 letters and digits drawn at random."""
+def with_noise_row(rows: list[Row], words: Sequence[str], seed: int) -> list[Row]:
+    """One answer in the middle becomes 80 of the words, drawn at random: what a damaged file looks
+    like to a model, where the words are its vocabulary.
+    """
     random, at = Random(seed), len(rows) // 2
-    noise = "".join(random.choice("abcdefghijklmnopqrstuvwxyz0123456789#%") for _ in range(120))
+    noise = "".join(random.choice(words) for _ in range(80))
     return [*rows[:at], {**rows[at], "answer": noise}, *rows[at + 1 :]]
 
 

@@ -136,9 +136,21 @@ def _write_data(case: Case, fault: Fault, directory: Path) -> None:
     if case.fault == "leaked":
         train_rows = [*train_rows, *eval_rows]
     if case.fault == "spike_row":
-        train_rows = with_noise_row(train_rows, case.seed)
+        train_rows = with_noise_row(train_rows, _vocabulary(), case.seed)
     write_rows(train_rows, directory / "train.jsonl")
     write_rows(eval_rows, directory / "eval.jsonl")
+
+
+def _vocabulary() -> list[str]:
+    """Every token of the default model that is readable text by itself, in order."""
+    from llamafarm.models.resolve import resolve_model
+    from llamafarm.models.tokenizer import load_tokenizer
+    from llamafarm.strategy.model import BaseModelSpec
+
+    spec = BaseModelSpec(id="smollm2-135m-instruct")
+    tokenizer = load_tokenizer(resolve_model(spec, working_directory=Path()).directory)
+    texts = (tokenizer.decode([token]) for token in range(len(tokenizer)))
+    return [text for text in texts if text.strip() and text.isprintable() and "\ufffd" not in text]
 
 
 @contextmanager

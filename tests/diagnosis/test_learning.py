@@ -21,6 +21,7 @@ from .hand_made import (
     wave,
 )
 
+RATE_TOO_HIGH = "learning_rate_too_high"
 HIGH = settings(learning_rate=3e-3)
 LOW = settings(learning_rate=1e-6)
 NO_PROGRESS = {0: 2.4, 10: 2.398, 20: 2.395, 30: 2.393, 40: 2.39}
@@ -32,7 +33,7 @@ def exploding(number: int) -> float:
 
 def test_a_loss_far_above_its_start_says_that_the_rate_is_too_high() -> None:
     run = events(exploding, {0: 2.4, 10: 6.1, 20: 6.2, 40: 6.0}, told=HIGH)
-    found = finding(run, "learning_rate_too_high")
+    found = finding(run, RATE_TOO_HIGH)
     assert found.step == 10, "told while the run goes on"
     assert found.text == (
         "the training loss rose from 2.412 to 5.767 at a learning rate of 3.0e-03"
@@ -46,32 +47,50 @@ def test_a_loss_far_above_its_start_says_that_the_rate_is_too_high() -> None:
 
 def test_a_rate_within_the_guide_that_still_explodes_is_divided_by_three() -> None:
     run = events(exploding, {0: 2.4, 40: 6.0}, told=settings(learning_rate=6e-5, warmup_steps=4))
-    found = finding(run, "learning_rate_too_high")
+    found = finding(run, RATE_TOO_HIGH)
     assert found.patch == {"training_args.learning_rate": 2e-5}
 
 
 def test_without_evaluations_the_training_loss_alone_says_so_at_the_end() -> None:
-    assert finding(events(exploding, {}, told=HIGH), "learning_rate_too_high").step == 40
+    assert finding(events(exploding, {}, told=HIGH), RATE_TOO_HIGH).step == 40
+
+
+def jumps_at_once(number: int) -> float:
+    """High from the third step on, so that the start is as high as the end."""
+    return {1: 2.4, 2: 2.4, 3: 12.0}.get(number, 4.0 + wave(number, 0.3))
+
+
+def test_evaluations_far_above_the_base_model_say_so_where_the_start_is_too_noisy() -> None:
+    found = finding(events(jumps_at_once, {0: 2.4, 20: 4.1, 40: 4.2}, told=HIGH), RATE_TOO_HIGH)
+    assert found.text == (
+        "the evaluation loss rose from the base model's 2.400 to 4.100, and the training loss did "
+        "not fall, at a learning rate of 3.0e-03"
+    )
+
+
+def test_evaluations_above_the_base_model_with_a_training_loss_that_fell_are_overfitting() -> None:
+    run = events(falling(by=0.04), {0: 2.4, 20: 4.1, 40: 4.2}, told=HIGH)
+    assert RATE_TOO_HIGH not in rules(run)
 
 
 def test_a_noisy_loss_that_falls_is_not_too_high_a_rate() -> None:
     run = events(lambda n: 2.4 - 0.01 * n + wave(n, 0.8), HEALTHY_EVALS, told=HIGH)
-    assert "learning_rate_too_high" not in rules(run)
+    assert RATE_TOO_HIGH not in rules(run)
 
 
 def test_an_explosion_that_recovered_is_not_told_at_the_end() -> None:
     def recovers(number: int) -> float:
         return 5.0 if 4 <= number < 8 else 2.0 + wave(number)
 
-    assert "learning_rate_too_high" not in rules(events(recovers, {0: 2.4, 20: 2.0, 40: 1.9}))
+    assert RATE_TOO_HIGH not in rules(events(recovers, {0: 2.4, 20: 2.0, 40: 1.9}))
 
 
 def test_losses_that_are_no_number_at_a_rate_above_the_guide_are_a_reason() -> None:
     bad = NonFiniteEvent(step=3, what="loss", action="skip", rows=())
     steps = [step(n, math.nan if n < 5 else 2.0) for n in range(1, 9)]
     run: list[Event] = [HIGH, *steps[:3], bad, *steps[3:], end(8)]
-    assert finding(run, "learning_rate_too_high").numbers["nonfinite"] == 1
-    assert "learning_rate_too_high" not in rules([settings(), *run[1:]])
+    assert finding(run, RATE_TOO_HIGH).numbers["nonfinite"] == 1
+    assert RATE_TOO_HIGH not in rules([settings(), *run[1:]])
 
 
 def test_no_progress_at_a_rate_far_below_the_guide_is_too_low_a_rate() -> None:
@@ -176,7 +195,13 @@ def test_what_has_no_settings_is_not_judged() -> None:
 
 def test_clipping_is_counted_in_the_evidence() -> None:
     run = events(exploding, {0: 2.4, 40: 6.0}, told=HIGH, grad_norm=5.0)
-    assert finding(run, "learning_rate_too_high").numbers["clipped_share"] == 1.0
+    assert finding(run, RATE_TOO_HIGH).numbers["clipped_share"] == 1.0
     unclipped = replace(HIGH, max_grad_norm=0.0)
     run = events(exploding, {0: 2.4, 40: 6.0}, told=unclipped, grad_norm=5.0)
-    assert finding(run, "learning_rate_too_high").numbers["clipped_share"] == 0.0
+    assert finding(run, RATE_TOO_HIGH).numbers["clipped_share"] == 0.0
+
+
+def test_a_rate_of_0_is_too_low_without_a_ratio() -> None:
+    run = events(falling(by=0.0), NO_PROGRESS, told=replace(LOW, learning_rate=0.0))
+    text = finding(run, "learning_rate_too_low").text
+    assert text.endswith("and the learning rate is 0 (the guide's lowest is 5.0e-05)")

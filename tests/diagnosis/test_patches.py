@@ -42,6 +42,7 @@ def test_whole_epochs_are_written_as_epochs_and_others_as_steps() -> None:
 def test_more_epochs_stay_within_the_guide() -> None:
     assert patches.more_epochs(settings(num_epochs=2.0)) == {"training_args.num_train_epochs": 4.0}
     assert patches.more_epochs(settings(num_epochs=5.0)) == {}
+    assert patches.more_epochs(settings(num_epochs=1.2)) == {"training_args.max_steps": 24}
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ def test_the_run_directory_holds_what_the_contract_says(finished: Path) -> None:
         "strategy.yaml",
         "metrics.jsonl",
         "summary.json",
+        "comparison.json",
         "report.html",
         "plots",
         "checkpoints",

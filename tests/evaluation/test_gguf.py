@@ -64,9 +64,7 @@ def test_the_engine_finds_the_losses_of_transformers(
     engine, expected = both
     assert engine.trained_tokens == expected.trained_tokens
     assert engine.scores.loss == pytest.approx(expected.loss, abs=LOSS_TOLERANCE)
-    assert list(engine.row_losses.values()) == pytest.approx(
-        expected.by_row.losses, abs=ROW_TOLERANCE
-    )
+    assert engine.by_row.losses == pytest.approx(expected.by_row.losses, abs=ROW_TOLERANCE)
     assert engine.scores.accuracy == pytest.approx(expected.accuracy, abs=0.03)
     assert engine.scores.perplexity == pytest.approx(math.exp(engine.scores.loss))
 
@@ -78,7 +76,7 @@ def test_the_first_rows_are_answered_and_scored(both: tuple[Measured, LossResult
     assert (sample.prompt, sample.reference) == (row["question"], row["answer"])
     assert 0 < len(sample.answer.split()) <= 12
     assert (scores.generated_rows, scores.rouge_l) == (1, sample.rouge_l)
-    assert sample.source in both[0].row_losses
+    assert sample.source in both[0].sources
 
 
 def test_progress_counts_measured_rows_then_answered_ones(tmp_path: Path, tiny: GgufFile) -> None:
@@ -95,7 +93,7 @@ def test_rows_longer_than_the_context_are_cut_and_named(tmp_path: Path, tiny: Gg
     rows = write_jsonl(tmp_path / "r.jsonl", [qa(0), long_answer, long_question])
     found = measure(tiny, EvaluationTask(rows, generated_rows=5, max_new_tokens=4))
     assert found.max_length == 128
-    assert [place.rsplit(":")[-1] for place in found.row_losses] == ["1", "2"]
+    assert [place.rsplit(":")[-1] for place in found.sources] == ["1", "2"]
     cut, left_out = found.warnings
     assert "1 of 2 rows are longer than max_length=128" in cut
     assert "r.jsonl:3 (no answer among the first 128 tokens)" in left_out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llamafarm.evaluation.text_metrics import exact_match, rouge_l, words
+from llamafarm.evaluation.text_metrics import exact_match, rouge_l, token_f1, words
 
 
 def test_words_are_lower_case_runs_of_letters_and_digits() -> None:
@@ -36,3 +36,21 @@ def test_rouge_l_is_the_f1_of_the_longest_common_subsequence(
     answer: str, reference: str, expected: float
 ) -> None:
     assert rouge_l(answer, reference) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "expected"),
+    [
+        ("The cat sat.", "a cat sat", 1.0),
+        ("sat cat", "cat sat", 1.0),
+        ("cat cat dog", "cat", 0.5),
+        ("cat", "the", 0.0),
+        ("the", "an", 1.0),
+        ("don't", "dont", 1.0),
+    ],
+)
+def test_token_f1_is_that_of_squads_script(answer: str, reference: str, expected: float) -> None:
+    """Articles and ASCII punctuation do not count, nor does the order; a word counts as often as
+    both have it.
+    """
+    assert token_f1(answer, reference) == pytest.approx(expected)

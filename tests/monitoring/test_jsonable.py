@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -21,3 +22,7 @@ def test_nested_values_become_json() -> None:
 def test_what_json_does_not_know_is_refused() -> None:
     with pytest.raises(TypeError, match="complex"):
         to_jsonable({"a": 1j})
+
+
+def test_a_time_is_text() -> None:
+    assert to_jsonable(datetime(2026, 1, 2, 3, tzinfo=UTC)) == "2026-01-02T03:00:00+00:00"

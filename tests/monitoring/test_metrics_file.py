@@ -25,8 +25,15 @@ from llamafarm.monitoring.events import (
     ResumeEvent,
     SaveFailedEvent,
     SavingEvent,
+    StepEvent,
 )
-from llamafarm.monitoring.metrics_file import MetricsFile, cut_after, event_line, read_events
+from llamafarm.monitoring.metrics_file import (
+    MetricsFile,
+    cut_after,
+    event_line,
+    read_events,
+    read_what_can_be_read,
+)
 from tests.diagnosis.hand_made import SETTINGS
 from tests.disk_faults import watched
 
@@ -356,3 +363,48 @@ def test_a_disk_that_cannot_be_read_or_synced_is_named(
     for read in (read_events, lambda path: cut_after(path, 1)):
         with pytest.raises(RunError, match=r"metrics\.jsonl cannot be read: Input/output error"):
             read(path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"step": "3"}, "a step event whose step is not a whole number"),
+        ({"step": True}, "a step event whose step is not a whole number"),
+        ({"step": 10**30}, "a step event whose step is not a whole number"),
+        ({"loss": "low"}, "a step event whose loss is not a number"),
+        ({"loss": [1.0]}, "a step event whose loss is not a number"),
+        ({"device_utilisation": "all"}, "a step event whose device_utilisation is not a number"),
+    ],
+)
+def test_a_line_with_a_value_of_another_type_is_no_event(
+    tmp_path: Path, changed: dict[str, object], told: str
+) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(json.dumps({**step_event(3).to_json(), **changed}) + "\n")
+    events, problems = read_what_can_be_read(path)
+    assert events == []
+    assert [problem.message for problem in problems] == [told]
+
+
+def test_whole_numbers_and_null_are_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(json.dumps({**step_event(3).to_json(), "loss": 2, "grad_norm": None}) + "\n")
+    (event,) = read_events(path)
+    assert isinstance(event, StepEvent)
+    assert (event.loss, math.isnan(event.grad_norm)) == (2, True)
+
+
+def test_what_a_later_version_added_may_be_missing(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"event": "finding", "step": 3, "rule": "plateau", "text": "flat"}\n')
+    (event,) = read_events(path)
+    assert isinstance(event, FindingEvent)
+    assert (event.numbers, event.patch, event.rows) == ({}, {}, ())
+
+
+def test_a_line_that_is_nested_without_end_costs_only_itself(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"event": ' + b"[" * 100_000 + b"\n" + event_line(step_event(1)))
+    events, problems = read_what_can_be_read(path)
+    assert events == [step_event(1)]
+    assert len(problems) == 1

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import fcntl
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -9,39 +9,13 @@ import pytest
 
 from llamafarm.errors import OutputError
 from llamafarm.monitoring.comparison import Comparison
-from llamafarm.monitoring.events import Event
 from llamafarm.monitoring.jsonable import to_jsonable
-from llamafarm.monitoring.metrics_file import event_line
 from llamafarm.monitoring.run_record import RunRecord, find_run, read_run_record
 from llamafarm.monitoring.summary import summarise
 
-from .events_of_a_run import events_of_a_run
+from .events_of_a_run import step_event
 from .report.records import comparison, full_record
-
-EVENTS = events_of_a_run()
-
-
-def write_run(root: Path, events: list[Event] | None = None, **changes: object) -> Path:
-    """A run directory as a run leaves it. changes: to run.json; None: without that key."""
-    root.mkdir(exist_ok=True)
-    record = full_record(root)
-    names = (
-        "id status strategy title command started seed versions decisions model data hardware "
-        "forecast actual"
-    )
-    started = record.started
-    assert started is not None
-    values = {name: getattr(record, name) for name in names.split()}
-    values |= {
-        "started": started.isoformat(),
-        "resumed": [time.isoformat() for time in record.resumed],
-        **changes,
-    }
-    kept = {name: value for name, value in values.items() if value is not None}
-    (root / "run.json").write_text(json.dumps(to_jsonable(kept)))
-    lines = [event_line(event) for event in (EVENTS if events is None else events)]
-    (root / "metrics.jsonl").write_bytes(b"".join(lines))
-    return root
+from .run_directories import EVENTS, is_going_on, write_run
 
 
 def test_what_a_run_wrote_is_read_back(tmp_path: Path) -> None:
@@ -61,9 +35,9 @@ def test_what_a_run_wrote_is_read_back(tmp_path: Path) -> None:
 
 def test_a_run_that_is_going_on_has_a_record(tmp_path: Path) -> None:
     root = write_run(tmp_path, EVENTS[:5], status="running", actual=None)
-    with (root / "metrics.jsonl").open("a") as metrics, (root / ".lock").open("w") as lock:
+    with (root / "metrics.jsonl").open("a") as metrics:
         metrics.write('{"event": "ste')
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with is_going_on(root):
         record = read_run_record(root)
     assert (record.status, record.actual, record.unread) == ("running", None, ())
     assert record.summary.status == "running"
@@ -101,6 +75,57 @@ def test_a_run_json_that_was_cut_off_still_leaves_a_record(tmp_path: Path) -> No
     assert record.unread == ("run.json is not a JSON object",)
     assert record.name == root.name
     assert record.summary.steps == 12
+
+
+def test_a_run_that_goes_on_again_is_not_told_by_the_summary_of_how_it_was_stopped(
+    tmp_path: Path,
+) -> None:
+    root = write_run(tmp_path, EVENTS[:5], status="running")
+    (root / "summary.json").write_text(json.dumps(summarise(EVENTS).to_json()))
+    with is_going_on(root):
+        assert read_run_record(root).summary == summarise(EVENTS[:5])
+    (root / "run.json").write_text('{"status": "interrupted"}')
+    assert read_run_record(root).summary == summarise(EVENTS)
+
+
+def test_the_events_of_a_run_that_has_a_summary_can_be_left_out(tmp_path: Path) -> None:
+    root = write_run(tmp_path)
+    assert read_run_record(root, need_events=False).events == tuple(EVENTS)
+    (root / "summary.json").write_text(json.dumps(summarise(EVENTS).to_json()))
+    record = read_run_record(root, need_events=False)
+    assert (record.events, record.summary) == ((), summarise(EVENTS))
+
+
+@pytest.mark.parametrize(
+    "text", ['{"steps": "many"}', '{"findings": 3}', "[" * 100_000, '{"status": []}', "null"]
+)
+def test_no_summary_that_is_wrong_keeps_a_run_from_being_read(tmp_path: Path, text: str) -> None:
+    root = write_run(tmp_path)
+    good = summarise(EVENTS).to_json()
+    wrong = json.dumps({**good, **json.loads(text)}) if text.endswith("}") else text
+    (root / "summary.json").write_text(wrong)
+    record = read_run_record(root)
+    assert record.summary == summarise(EVENTS)
+    assert [told.split(" ")[0].rstrip(":") for told in record.unread] == ["summary.json"]
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    root = write_run(tmp_path)
+    (root / "metrics.jsonl").unlink()
+    os.mkfifo(root / "metrics.jsonl")
+    (root / "comparison.json").mkdir()
+    record = read_run_record(root)
+    assert record.events == ()
+    assert set(record.unread) == {
+        "metrics.jsonl is not a file",
+        "comparison.json is not a file",
+    }
+
+
+def test_a_run_that_goes_on_has_taken_the_time_up_to_its_last_step(tmp_path: Path) -> None:
+    root = write_run(tmp_path, [*EVENTS[:3], step_event(7)], status="running")
+    assert read_run_record(root).seconds == 14.0
+    assert read_run_record(write_run(tmp_path / "whole")).seconds == 61.0
 
 
 @pytest.mark.parametrize("inside", ["", "run.json", "plots", "plots/loss.png"])

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from llamafarm.monitoring.events import Event
+from llamafarm.monitoring.events import Event, FindingEvent
 from llamafarm.monitoring.run_state import RunState
 from llamafarm.monitoring.screen import screen_lines
 
@@ -39,6 +40,19 @@ def test_no_line_is_wider_than_the_terminal(width: int, ascii_only: bool) -> Non
     lines = screen_lines(state_after(events_of_a_run()), width, 40, ascii_only=ascii_only)
     assert max(len(line) for line in lines) < width
     assert all(line.isascii() for line in lines) or not ascii_only
+
+
+def test_the_memory_and_the_last_finding_are_on_the_screen() -> None:
+    state = state_after([start_event(), replace(step_event(4), memory_bytes=3 * 2**30)])
+    assert "3.0 GiB" in screen_lines(state, 80, 5)[1]
+    for rule in ("spike", "overfitting"):
+        finding = FindingEvent(step=4, rule=rule, text=f"{rule}: the loss rose by far too much")
+        state.add(finding, 9.0)
+    assert screen_lines(state, 80, 5)[2] == (
+        "found at step 4: overfitting: the loss rose by far too much"
+    )
+    assert screen_lines(state, 30, 5)[2] == "found at step 4: overfitting…"
+    assert screen_lines(state, 30, 5, ascii_only=True)[2] == "found at step 4: overfitti..."
 
 
 def test_a_low_terminal_gets_no_curves() -> None:

@@ -47,6 +47,10 @@ FIELDS = [
     "runtime_seconds",
     "peak_memory_bytes",
     "findings",
+    "against_base",
+    "last_against_best",
+    "metrics",
+    "base_metrics",
 ]
 
 

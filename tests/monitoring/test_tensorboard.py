@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from llamafarm.errors import UserError
-from llamafarm.monitoring.events import Event, ResumeEvent
+from llamafarm.monitoring.events import Event, FindingEvent, ResumeEvent
 from llamafarm.monitoring.tensorboard import TensorBoardSink, require_tensorboard
+from llamafarm.monitoring.trackers.tracker import RunFacts
+from tests.diagnosis.hand_made import settings
 
 from .events_of_a_run import end_event, eval_event, start_event, step_event
 
@@ -19,19 +21,28 @@ needs_tensorboard = pytest.mark.skipif(
 )
 
 
+FACTS = RunFacts("first-1-ab12", "first", "run", False, 0, {"method.r": 8, "odd": "a|<b>"})
+SETTINGS = settings(learning_rate=1e-3, rank=8)
+
+
 def write(directory: Path, events: list[Event]) -> None:
-    sink = TensorBoardSink(directory)
+    sink = TensorBoardSink(directory, FACTS)
     for event in events:
         sink.handle(event)
     sink.close()
     sink.close()
 
 
-def scalars(directory: Path) -> dict[str, list[tuple[int, float]]]:
+def reader(directory: Path) -> Any:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     accumulator = EventAccumulator(str(directory))
     accumulator.Reload()
+    return accumulator
+
+
+def scalars(directory: Path) -> dict[str, list[tuple[int, float]]]:
+    accumulator = reader(directory)
     return {
         tag: [(event.step, pytest.approx(event.value)) for event in accumulator.Scalars(tag)]
         for tag in accumulator.Tags()["scalars"]
@@ -46,6 +57,33 @@ def test_steps_and_evaluations_become_scalars(tmp_path: Path) -> None:
     assert found["eval/loss"] == [(0, 2.2)]
     assert found["eval/bleu"] == [(0, 0.5)]
     assert {"train/learning_rate", "train/grad_norm", "train/tokens_per_second"} <= set(found)
+
+
+@needs_tensorboard
+def test_values_findings_and_the_end_are_there_and_strange_text_is_text(tmp_path: Path) -> None:
+    from tensorboard.plugins.hparams import metadata
+
+    finding = FindingEvent(step=2, rule="spike", text="the loss is 9", advice="look at the row")
+    write(tmp_path, [SETTINGS, start_event(), step_event(1, 2.1), finding, end_event()])
+    found = reader(tmp_path)
+    strategy = found.Tensors("strategy")[0].tensor_proto.string_val[0].decode()
+    assert "| method.r | 8 |" in strategy
+    assert "<b>" not in strategy
+    text = found.Tensors("findings/spike")[0]
+    assert (text.step, text.tensor_proto.string_val[0]) == (2, b"the loss is 9: look at the row")
+    plugin = found.PluginTagToContent(metadata.PLUGIN_NAME)
+    start = metadata.parse_session_start_info_plugin_data(plugin[metadata.SESSION_START_INFO_TAG])
+    assert start.hparams["learning_rate"].number_value == 1e-3
+    assert start.hparams["rank"].number_value == 8
+    end = metadata.parse_session_end_info_plugin_data(plugin[metadata.SESSION_END_INFO_TAG])
+    assert end.status == 1  # success
+
+
+@needs_tensorboard
+def test_a_resumed_run_has_its_values_once(tmp_path: Path) -> None:
+    write(tmp_path, [SETTINGS, step_event(1), step_event(2)])
+    write(tmp_path, [ResumeEvent(step=1, path="", note=""), SETTINGS, step_event(2)])
+    assert len(reader(tmp_path).Tensors("strategy")) == 1
 
 
 @needs_tensorboard
@@ -71,7 +109,7 @@ def test_a_run_without_numbers_leaves_no_file(tmp_path: Path) -> None:
 def test_after_an_error_of_the_disk_nothing_is_written_and_what_was_is_readable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sink, write = TensorBoardSink(tmp_path), os.write
+    sink, write = TensorBoardSink(tmp_path, FACTS), os.write
 
     def half(descriptor: int, data: Any) -> int:
         if len(data) < 20:
@@ -93,7 +131,7 @@ def test_after_an_error_of_the_disk_nothing_is_written_and_what_was_is_readable(
 @needs_tensorboard
 def test_a_directory_that_cannot_be_made_is_told_too(tmp_path: Path) -> None:
     (tmp_path / "logs").touch()
-    sink = TensorBoardSink(tmp_path / "logs")
+    sink = TensorBoardSink(tmp_path / "logs", FACTS)
     sink.handle(step_event(1, 2.1))
     assert sink.trouble.endswith("cannot be written: File exists")
 
@@ -105,4 +143,4 @@ def test_a_missing_package_is_an_error_that_says_how_to_get_it(
     with pytest.raises(UserError, match=r"pip install 'llamafarm\[tensorboard\]'"):
         require_tensorboard()
     with pytest.raises(UserError):
-        TensorBoardSink(tmp_path)
+        TensorBoardSink(tmp_path, FACTS)

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from llamafarm.monitoring.comparison import PairedChange
 from llamafarm.monitoring.events import FindingEvent
 from llamafarm.monitoring.summary import RunSummary, summarise
-from llamafarm.monitoring.verdict import verdict
+from llamafarm.monitoring.verdict import run_verdict, verdict
 
 from .events_of_a_run import end_event, events_of_a_run, overfitting_event, start_event, step_event
 
@@ -75,3 +76,49 @@ def test_no_better_than_the_base_is_no_improvement() -> None:
 def test_a_perplexity_above_a_hundred_is_called_high(perplexity: float, said: bool) -> None:
     text = verdict(replace(summary_with(), perplexity=perplexity))
     assert text.endswith("; a perplexity of 134.20 is high") == said
+
+
+NULL = PairedChange(0.0, 0.0, 0.0, 0, 0, 10, "no difference")
+WORSE = PairedChange(0.2, 0.1, 0.3, 1, 9, 0, "worse")
+FEW = PairedChange(-0.4, None, None, 3, 0, 0, "too few rows")
+BETTER = PairedChange(-0.4, -0.5, -0.3, 9, 1, 0, "better")
+
+
+@pytest.mark.parametrize(
+    ("paired", "text"),
+    [
+        (NULL, "no difference from the base model: the change is inside the noise"),
+        (WORSE, "worse than the base model"),
+        (FEW, "improved until step 8 of 12; too few evaluation rows to be sure"),
+        (BETTER, "improved until step 8 of 12"),
+    ],
+)
+def test_the_paired_comparison_decides_whether_it_improved(paired: PairedChange, text: str) -> None:
+    assert verdict(replace(summary_with(), against_base=paired)) == text
+
+
+def test_what_explains_a_null_result_comes_before_it() -> None:
+    summary = replace(summary_with("learning_rate_too_low"), against_base=NULL)
+    assert verdict(summary) == (
+        "hardly learning: the learning rate is too low; no difference from the base model: the "
+        "change is inside the noise"
+    )
+
+
+def test_a_finished_run_says_its_verdict_as_a_sentence() -> None:
+    done = run_verdict(summary_with(), status="completed", error="", total_steps=12)
+    assert done == "Improved until step 8 of 12."
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        ("running", "Still running, at step 12 of 40."),
+        ("failed", "Failed at step 12: the disk is full."),
+        ("interrupted", "Interrupted at step 12: --resume goes on with it."),
+        ("stopped", "Ended at step 12 without a word: --resume goes on with it."),
+    ],
+)
+def test_any_other_run_says_how_it_ended(status: str, text: str) -> None:
+    error = "the disk\nis full."
+    assert run_verdict(summary_with(), status=status, error=error, total_steps=40) == text

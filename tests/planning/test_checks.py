@@ -155,12 +155,6 @@ def test_an_unknown_metric_is_refused_with_the_nearest() -> None:
     assert "did you mean `eval_loss`?" in problem.hint
 
 
-def test_metrics_of_ones_own_are_not_in_this_version() -> None:
-    (problem,) = refusals(Strategy(id="s", metrics=("my_package.f1",)))
-    assert "not available in this version" in problem.message
-    assert "eval_loss, perplexity, accuracy" in problem.hint
-
-
 def test_all_problems_come_at_once_each_with_its_line() -> None:
     strategy = Strategy(
         id="my_training",

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from llamafarm.data.report import LengthSummary
+from llamafarm.models.shape import ModelShape
 from llamafarm.planning.forecast import choose_speed, flops_per_token
 from llamafarm.strategy.model import Method, Strategy, TrainingArgs
 from tests.hardware.recorded import A10, LAPTOP, M2_16GB
@@ -46,9 +47,25 @@ def test_tokens_are_those_of_the_steps_that_are_taken() -> None:
 
 def test_a_measured_rate_gives_time_and_speed() -> None:
     fast, slow = forecast(speed=2e11), forecast(speed=1e11)
-    assert slow.seconds == pytest.approx(2 * fast.seconds)
+    answers = sample_seconds(SMOLLM2)
+    assert slow.seconds - answers == pytest.approx(2 * (fast.seconds - answers))
     assert fast.tokens_per_second == pytest.approx(2 * slow.tokens_per_second)
     assert "200 GFLOP/s" in fast.basis
+
+
+def sample_seconds(shape: ModelShape) -> float:
+    """Three rows, base and best, 32 tokens each: every weight is read once a token."""
+    return 3 * 2 * 32 * shape.num_parameters * 4 / 8e9
+
+
+def test_answers_in_every_evaluation_take_their_time() -> None:
+    plain = forecast(speed=2e11, eval_steps=50).seconds
+    chosen = {"metric_for_best_model": "rouge_l", "eval_steps": 50}
+    more = forecast(speed=2e11, **chosen).seconds - plain + sample_seconds(SMOLLM2)
+    a_token = SMOLLM2.num_parameters * 4 / 8e9
+    evaluations = more / (8 * 64 * a_token)
+    assert evaluations == pytest.approx(round(evaluations))
+    assert evaluations >= 2
 
 
 def test_a_cpu_without_a_measurement_uses_the_measured_default() -> None:

@@ -23,10 +23,6 @@ from tests.planning.building import plan_for, remarks
             "training_args.ddp_find_unused_parameters",
             {"training_args": TrainingArgs(ddp_find_unused_parameters=True)},
         ),
-        ("training_args.report_to", {"training_args": TrainingArgs(report_to=("wandb",))}),
-        ("training_args.report_to", {"training_args": TrainingArgs(report_to=("mlflow",))}),
-        ("training_args.report_to", {"training_args": TrainingArgs(report_to=("trackio",))}),
-        ("monitoring.use_wandb", {"monitoring": Monitoring(use_wandb=True)}),
         ("distributed", {"distributed": {"num_gpus": 2}}),
     ],
 )

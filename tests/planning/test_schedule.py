@@ -203,6 +203,16 @@ def test_tensorboard_is_told_when_either_key_asks() -> None:
     assert plan_for(asked).logging.report_to == ("tensorboard",)
 
 
+def test_trackers_are_told_by_the_list_and_by_the_switch_each_once() -> None:
+    monitoring = Monitoring(log_tensorboard=True, use_wandb=True)
+    args = TrainingArgs(report_to=("mlflow", "wandb"))
+    plan = plan_for(Strategy(id="s", monitoring=monitoring, training_args=args))
+    assert plan.logging.report_to == ("mlflow", "wandb", "tensorboard")
+    said = {d.field: d.value for d in plan.decisions}
+    assert said["report_to"] == "mlflow, wandb"
+    assert said["monitoring.use_wandb"] == "true"
+
+
 def test_the_run_is_named_after_the_strategy_unless_written() -> None:
     assert logging().run_name == "my_training"
     assert logging(run_name="try 2").run_name == "try 2"

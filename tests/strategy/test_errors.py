@@ -39,7 +39,7 @@ def test_a_fault_in_a_list_shows_the_list(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("learning_rate", True, "expected a number > 0 (got true)"),
+        ("learning_rate", True, "expected a number >= 0 (got true)"),
         ("max_steps", "yes", 'expected an integer >= 1 (got "yes")'),
         ("max_steps", 0, "expected an integer >= 1 (got 0)"),
         ("eval_on_start", 1, "expected true or false (got 1)"),
@@ -108,7 +108,7 @@ def test_flags_without_a_file_are_checked_the_same() -> None:
     assert refused.value.render() == (
         "error: the command line has 2 problems\n"
         "  --learning-rate -1  training_args.learning_rate\n"
-        "                      expected a number > 0 (got -1.0)\n"
+        "                      expected a number >= 0 (got -1.0)\n"
         "  --set nope=1        nope\n"
         "                      unknown key"
     )

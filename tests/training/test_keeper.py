@@ -95,7 +95,7 @@ def test_where_the_best_was_not_saved_the_best_that_was_becomes_the_final_model(
     assert summary["best_step"] == 8
     assert summary["eval_loss"] == evaluations[8].eval_loss
     assert [e.best_step for e in run.events if e.kind == "end"] == [8]
-    assert any("checkpoint-12: disk full" in text for text in summary["findings"])
+    assert any("checkpoint-12: disk full" in found["text"] for found in summary["findings"])
 
 
 def test_a_best_that_was_lost_is_beaten_by_the_next_better_than_the_kept_one(

@@ -72,13 +72,13 @@ def test_the_order_of_the_history_does_not_matter(history: list[float], random: 
         assert stands_out(mixed, value, least=0.1) == stands_out(history, value, least=0.1)
 
 
-def test_the_threshold_is_8_robust_deviations_and_at_least_8_of_the_least() -> None:
+def test_the_threshold_is_6_robust_deviations_and_at_least_6_of_the_least() -> None:
     flat = [1.0] * 16
-    assert not stands_out(flat, 1.0 + 8 * 0.05, least=0.05)
-    assert stands_out(flat, 1.0 + 8 * 0.05 + 1e-9, least=0.05)
+    assert not stands_out(flat, 1.0 + 6 * 0.05, least=0.05)
+    assert stands_out(flat, 1.0 + 6 * 0.05 + 1e-9, least=0.05)
     wide = [0.0, 2.0] * 8  # median 1, median absolute deviation 1
-    assert not stands_out(wide, 1.0 + 8 * 1.4826, least=0.05)
-    assert stands_out(wide, 1.0 + 8 * 1.4826 + 1e-6, least=0.05)
+    assert not stands_out(wide, 1.0 + 6 * 1.4826, least=0.05)
+    assert stands_out(wide, 1.0 + 6 * 1.4826 + 1e-6, least=0.05)
 
 
 def test_a_few_earlier_spikes_do_not_hide_the_next_one() -> None:

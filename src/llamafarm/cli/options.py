@@ -43,6 +43,14 @@ AllowLeakage = Annotated[
     typer.Option("--allow-leakage", help="Go on although training rows give evaluation rows away."),
 ]
 
+AllowCustomMetrics = Annotated[
+    bool,
+    typer.Option(
+        "--allow-custom-metrics",
+        help="Import and run functions of your own that are named as metrics.",
+    ),
+]
+
 
 @dataclass(frozen=True, slots=True)
 class FlagValue:

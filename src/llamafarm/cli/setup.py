@@ -12,7 +12,13 @@ import typer
 
 from llamafarm.cli.decisions import decisions_for
 from llamafarm.cli.facts import aligned, forecast_facts
-from llamafarm.cli.options import AllowLeakage, Json, allowed_leakage, overrides_of
+from llamafarm.cli.options import (
+    AllowCustomMetrics,
+    AllowLeakage,
+    Json,
+    allowed_leakage,
+    overrides_of,
+)
 from llamafarm.cli.output import result, result_json, say
 from llamafarm.data.facts import data_facts
 from llamafarm.errors import EXIT_GATE, EXIT_OK, EXIT_USER, GateRefused, UserError, count_of
@@ -41,6 +47,7 @@ def command(
         bool, typer.Option("--verify-only", help="Install nothing and download nothing.")
     ] = False,
     allow_leakage: AllowLeakage = False,
+    allow_custom_metrics: AllowCustomMetrics = False,
     json_output: Json = False,
 ) -> None:
     """Check everything that train needs, and train nothing.
@@ -56,6 +63,7 @@ def command(
             strategy,
             verify_only=verify_only,
             overrides=overrides_of([allowed_leakage(allow_leakage)], ()),
+            allow_custom_metrics=allow_custom_metrics,
             sinks=(progress,),
         )
     if json_output:

@@ -13,6 +13,7 @@ import typer
 
 from llamafarm.cli.display import run_display
 from llamafarm.cli.options import (
+    AllowCustomMetrics,
     AllowLeakage,
     FlagValue,
     Json,
@@ -103,6 +104,7 @@ def command(
         ),
     ] = None,
     allow_leakage: AllowLeakage = False,
+    allow_custom_metrics: AllowCustomMetrics = False,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -178,6 +180,7 @@ def command(
         resume_anyway=resume_anyway,
         overwrite=overwrite,
         skip_bad_rows=skip_bad_rows,
+        allow_custom_metrics=allow_custom_metrics,
     )
     if restarts:
         run_dir = api.run_directory_of(request)

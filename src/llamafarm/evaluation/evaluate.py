@@ -8,8 +8,15 @@ from pathlib import Path
 
 from llamafarm.errors import ModelError
 from llamafarm.evaluation.gguf import find_gguf, measure_gguf, open_gguf
+from llamafarm.evaluation.metrics import AnswerMetric
 from llamafarm.evaluation.passes import OnRows, Passes
-from llamafarm.evaluation.report import ComparedModel, EvaluationReport, Measured, compare
+from llamafarm.evaluation.report import (
+    ComparedModel,
+    EvaluationReport,
+    Measured,
+    compare,
+    with_metrics,
+)
 from llamafarm.evaluation.request import EvaluationTask
 from llamafarm.evaluation.trained import LoadModel, measure_trained
 from llamafarm.models.llama_cpp import require_llama_cpp
@@ -24,13 +31,15 @@ def evaluate_source(
     *,
     others: Sequence[str] = (),
     compare_base: bool = False,
+    metrics: Sequence[AnswerMetric] = (),
     load: LoadModel,
     threads: int,
     on_rows: OnRows,
 ) -> EvaluationReport:
     """Scores of the model that `source` names, of its base, and of the others, on the same rows.
 
-    load: from a source to model and tokenizer in torch; threads: of llama.cpp, which runs .gguf
+    metrics: of the answers, besides those that are always measured. load: from a source to model
+    and tokenizer in torch; threads: of llama.cpp, which runs .gguf
     files. on_rows: rows done and rows in all, over every pass. Raises DataError, ModelError, or
     UserError where llama.cpp is needed and not installed.
     """
@@ -41,12 +50,15 @@ def evaluate_source(
         measured: str, with_base: bool, at_most: int | None
     ) -> tuple[Measured, Measured | None]:
         file = find_gguf(measured)
+        base = None
         if file is None:
-            return measure_trained(
+            tuned, base = measure_trained(
                 measured, task, load=load, passes=passes, with_base=with_base, at_most=at_most
             )
-        gguf, on_pass = open_gguf(file), passes.begin()
-        return measure_gguf(gguf, task, threads=threads, at_most=at_most, on_rows=on_pass), None
+        else:
+            gguf, on_pass = open_gguf(file), passes.begin()
+            tuned = measure_gguf(gguf, task, threads=threads, at_most=at_most, on_rows=on_pass)
+        return with_metrics(tuned, metrics), base and with_metrics(base, metrics)
 
     first, base = measure(source, compare_base, None)
     name, *names = _column_names(source, others)
@@ -59,7 +71,7 @@ def evaluate_source(
     return EvaluationReport(
         source=source,
         dataset=str(task.dataset),
-        rows=len(first.row_losses),
+        rows=len(first.sources),
         trained_tokens=first.trained_tokens,
         tuned=first.scores,
         base=base.scores if base else None,
@@ -92,7 +104,7 @@ def _compared(name: str, source: str, found: Measured, first: Measured) -> Compa
     return ComparedModel(
         name=name,
         source=source,
-        rows=len(found.row_losses),
+        rows=len(found.sources),
         trained_tokens=found.trained_tokens,
         scores=found.scores,
         paired=compare(first, found),
@@ -102,11 +114,11 @@ def _compared(name: str, source: str, found: Measured, first: Measured) -> Compa
 def _differences(name: str, first: Measured, other_name: str, other: Measured) -> list[str]:
     """What keeps two columns from being compared number by number."""
     found = [f"{other_name}: {warning}" for warning in other.warnings]
-    if other.row_losses.keys() != first.row_losses.keys():
-        rows = len(other.row_losses.keys() & first.row_losses.keys())
+    if set(other.sources) != set(first.sources):
+        rows = len(set(other.sources) & set(first.sources))
         found.append(
             f"{other_name} and {name} have {rows:,} measured rows in common, of "
-            f"{len(other.row_losses):,} and {len(first.row_losses):,}"
+            f"{len(other.sources):,} and {len(first.sources):,}"
         )
     elif other.trained_tokens != first.trained_tokens:
         found.append(

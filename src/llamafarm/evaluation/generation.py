@@ -62,9 +62,10 @@ class Generator:
         max_new_tokens: int = 256,
         temperature: float = 0.0,
         on_text: Callable[[str], None] | None = None,
+        max_seconds: float | None = None,
     ) -> str:
-        """What follows these tokens, up to the end of the turn, max_new_tokens, or the end of the
-        model's context.
+        """What follows these tokens, up to the end of the turn, max_new_tokens, max_seconds, or the
+        end of the model's context.
         """
         if max_new_tokens < 1 or not 0 <= temperature < float("inf"):
             raise UserError("max_new_tokens has to be at least 1, and temperature at least 0")
@@ -75,7 +76,7 @@ class Generator:
             output = self._model.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
-                generation_config=self._settings(min(max_new_tokens, room)),
+                generation_config=self._settings(min(max_new_tokens, room), max_seconds),
                 logits_processor=[_GumbelNoise(temperature, self._random)] if temperature else None,
                 streamer=streamer,
             )
@@ -107,11 +108,12 @@ class Generator:
             )
         return int(context) - prompt_length
 
-    def _settings(self, max_new_tokens: int) -> GenerationConfig:
+    def _settings(self, max_new_tokens: int, max_seconds: float | None) -> GenerationConfig:
         pad = self._tokenizer.pad_token_id
         return GenerationConfig(
             do_sample=False,
             max_new_tokens=max_new_tokens,
+            max_time=max_seconds,
             use_cache=True,
             eos_token_id=self._stop_ids or None,
             pad_token_id=pad if pad is not None else next(iter(self._stop_ids), None),

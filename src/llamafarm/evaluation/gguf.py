@@ -88,7 +88,8 @@ def measure_gguf(
     return Measured(
         model_scores(losses, samples),
         losses.trained_tokens,
-        {str(row.source): loss for row, loss in zip(rows, losses.by_row.losses, strict=True)},
+        tuple(str(row.source) for row in rows),
+        losses.by_row,
         request.max_length,
         row_warnings(Cuts.of(truncated), dropped, len(rows), request.max_length),
     )
@@ -128,7 +129,7 @@ def _losses(
     """One request a token: the engine keeps what it computed for the tokens before it."""
     sums: list[float] = []
     counts: list[int] = []
-    correct = 0
+    correct: list[int] = []
     for row in rows:
         found = [
             engine.log_probability(part.token_ids[:at], part.token_ids[at])
@@ -137,7 +138,8 @@ def _losses(
         ]
         sums.append(-sum(log_probability for log_probability, _ in found))
         counts.append(len(found))
-        correct += sum(likeliest for _, likeliest in found)
+        correct.append(sum(likeliest for _, likeliest in found))
         on_row(len(sums))
     means = tuple(loss / count for loss, count in zip(sums, counts, strict=True))
-    return LossResult(sum(sums), correct, sum(counts), RowLosses(means, tuple(counts)))
+    by_row = RowLosses(means, tuple(counts), tuple(correct))
+    return LossResult(sum(sums), sum(correct), sum(counts), by_row)

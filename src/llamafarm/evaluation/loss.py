@@ -98,11 +98,12 @@ def evaluate_loss(
         model.train(was_training)
     return LossResult(
         loss_sum=sum(part.loss_sum for part in parts),
-        correct=sum(part.correct for part in parts),
+        correct=sum(right for part in parts for right in part.row_correct),
         trained_tokens=sum(part.trained_tokens for part in parts),
         by_row=RowLosses(
             tuple(loss for part in parts for loss in part.row_losses),
             tuple(count for part in parts for count in part.row_tokens),
+            tuple(right for part in parts for right in part.row_correct),
         ),
     )
 
@@ -112,10 +113,10 @@ class _Part:
     """What one batch adds to a LossResult."""
 
     loss_sum: float
-    correct: int
     trained_tokens: int
     row_losses: tuple[float, ...]
     row_tokens: tuple[int, ...]
+    row_correct: tuple[int, ...]
 
 
 def _evaluate_batch(
@@ -131,10 +132,15 @@ def _evaluate_batch(
         row = pack(rows, indices, share_prefix=packed).to(device)
         logits = label_logits(model, row, packed=packed)
         losses = token_losses(logits, row.labels).double()
-        means = [float(part.mean()) for part in torch.split(losses, list(row.label_counts))]
-        correct = int((logits.argmax(dim=-1) == row.labels).sum())
+        counts = list(row.label_counts)
+        means = [float(part.mean()) for part in torch.split(losses, counts)]
+        hits = logits.argmax(dim=-1) == row.labels
         return _Part(
-            float(losses.sum()), correct, row.num_labels, tuple(means), tuple(row.label_counts)
+            float(losses.sum()),
+            row.num_labels,
+            tuple(means),
+            tuple(counts),
+            tuple(int(part.sum()) for part in torch.split(hits, counts)),
         )
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):

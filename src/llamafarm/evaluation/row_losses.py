@@ -13,10 +13,37 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class RowLosses:
-    """losses: mean over the trained tokens of each row, in nats; tokens: how many they are."""
+    """losses: mean over the trained tokens of each row, in nats; tokens: how many they are;
+    correct: how many of them are ranked first (empty: not counted).
+    """
 
     losses: tuple[float, ...]
     tokens: tuple[int, ...]
+    correct: tuple[int, ...] = ()
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every loss is a number."""
+        return all(map(math.isfinite, self.losses))
+
+    @property
+    def loss(self) -> float:
+        """Mean over all tokens."""
+        total = sum(loss * n for loss, n in zip(self.losses, self.tokens, strict=True))
+        return total / sum(self.tokens)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of all tokens that are ranked first; None where they were not counted."""
+        return sum(self.correct) / sum(self.tokens) if self.correct else None
+
+    def of_rows(self, rows: Sequence[int]) -> RowLosses:
+        """Only these rows, in this order."""
+        return RowLosses(
+            tuple(self.losses[row] for row in rows),
+            tuple(self.tokens[row] for row in rows),
+            tuple(self.correct[row] for row in rows) if self.correct else (),
+        )
 
     @property
     def standard_error(self) -> float | None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+import string
 import unicodedata
+from collections import Counter
 
 _WORD = re.compile(r"[^\W_]+")
+_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def words(text: str) -> list[str]:
@@ -31,3 +35,20 @@ def rouge_l(answer: str, reference: str) -> float:
         return float(left == right)
     common = LCSseq.similarity(left, right)
     return 2 * common / (len(left) + len(right))
+
+
+def token_f1(answer: str, reference: str) -> float:
+    """F1 of the words that answer and reference share, however they are ordered, 0 to 1.
+
+    Source: Rajpurkar et al., "SQuAD" (2016), section 6.1, and its evaluation script, version 1.1:
+    ASCII punctuation and the English articles do not count.
+    """
+    left, right = _squad_tokens(answer), _squad_tokens(reference)
+    if not left or not right:
+        return float(left == right)
+    common = sum((Counter(left) & Counter(right)).values())
+    return 2 * common / (len(left) + len(right))
+
+
+def _squad_tokens(text: str) -> list[str]:
+    return _ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split()

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from llamafarm.data.summary import Cuts
-from llamafarm.data.tokenized import PreparedData, TokenRows
+from llamafarm.data.tokenized import PreparedData
+from llamafarm.evaluation.answers import answer_row, rows_with_a_prompt
 from llamafarm.evaluation.generation import Generator
 from llamafarm.evaluation.loss import evaluate_loss
 from llamafarm.evaluation.passes import OnRows
@@ -41,7 +39,7 @@ def measure_torch_model(
     both passes added up.
     """
     rows = data.train
-    asked = _rows_with_a_prompt(rows)[:generated_rows]
+    asked = rows_with_a_prompt(rows, generated_rows)
     total = len(rows) + len(asked)
     packed = probe_packing(model.config).packed
     if packed:
@@ -57,14 +55,15 @@ def measure_torch_model(
     samples: list[Sample] = []
     generator = Generator(model, tokenizer)
     for row in asked:
-        samples.append(_sample(generator, rows, row, max_new_tokens))
+        given = answer_row(generator, rows, row, max_new_tokens)
+        samples.append(make_sample(given.source, given.prompt, given.reference, given.answer))
         on_rows(len(rows) + len(samples), total)
-    places = [str(rows.source(row)) for row in range(len(rows))]
     report = data.report
     return Measured(
         model_scores(losses, samples),
         losses.trained_tokens,
-        dict(zip(places, losses.by_row.losses, strict=True)),
+        tuple(str(rows.source(row)) for row in range(len(rows))),
+        losses.by_row,
         max_length,
         row_warnings(
             Cuts(report.truncated, report.rows_truncated, report.trained_tokens_cut),
@@ -74,22 +73,3 @@ def measure_torch_model(
             rows_dropped=report.rows_dropped,
         ),
     )
-
-
-def _rows_with_a_prompt(rows: TokenRows) -> list[int]:
-    """Plain text has no question to ask."""
-    return [row for row in range(len(rows)) if rows.conversation_text(row)[0]]
-
-
-def _last_answer_start(trained: npt.NDArray[np.bool_]) -> int:
-    """Index of the first token of the last trained span."""
-    starts = np.flatnonzero(np.diff(trained.astype(np.int8)) == 1)
-    return int(starts[-1]) + 1
-
-
-def _sample(generator: Generator, rows: TokenRows, row: int, max_new_tokens: int) -> Sample:
-    """The prompt is the very tokens that training saw before the last answer."""
-    prompt_ids = rows.input_ids(row)[: _last_answer_start(rows.trained(row))].tolist()
-    answer = generator.continue_tokens(prompt_ids, max_new_tokens=max_new_tokens)
-    prompt, reference = rows.conversation_text(row)
-    return make_sample(str(rows.source(row)), prompt, reference, answer)

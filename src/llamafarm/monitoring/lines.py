@@ -60,6 +60,7 @@ def eval_line(event: EvalEvent, state: RunState) -> str:
             *([] if state.gap is None else [f"gap {format_gap(state.gap)}"]),
             *(["best"] if event.best else []),
         ]
+    parts += [f"{name} {format_loss(value)}" for name, value in event.metrics.items()]
     return f"eval at step {event.step}: {', '.join(parts)}"
 
 

@@ -15,8 +15,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -127,12 +127,19 @@ def read_what_can_be_read(path: Path) -> tuple[list[Event], list[Problem]]:
     """The events of the file, in order, and a problem for every line that is none. For whoever only
     looks: another version may have written the file. Raises RunError when the disk refuses.
     """
+    return read_lines(_complete_lines(path), path)
+
+
+def read_lines(
+    lines: Sequence[bytes], path: Path, first: int = 1
+) -> tuple[list[Event], list[Problem]]:
+    """The same of complete lines, without their newlines. first: the number of the first one."""
     events: list[Event] = []
     problems: list[Problem] = []
-    for number, line in enumerate(_complete_lines(path), start=1):
+    for number, line in enumerate(lines, start=first):
         try:
             events.append(_event_from_json(json.loads(line)))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             problems.append(Problem(str(error), where=f"{path}:{number}"))
     return events, problems
 
@@ -216,26 +223,83 @@ def _event_from_json(value: object) -> Event:
     kind = RECORDED_EVENTS.get(value["event"]) if isinstance(value["event"], str) else None
     if kind is None:
         raise ValueError(f"unknown event {value['event']!r}")
+    shape = _SHAPES[kind.kind]
     given = {key: item for key, item in value.items() if key != "event"}
-    known = {f.name for f in fields(kind)}
-    required = {f.name for f in fields(kind) if f.default is MISSING}
-    if wrong := sorted((given.keys() - known) | (required - given.keys())):
+    if wrong := sorted((given.keys() - shape.types.keys()) | (shape.required - given.keys())):
         raise ValueError(f"a {kind.kind} event with missing or unknown fields: {', '.join(wrong)}")
-    return kind(**dict(_read_fields(kind, given)))
+    for name, item in given.items():
+        written = shape.types[name]
+        if type(item) is float and written == "float":
+            continue
+        if not _FITS[written](item):
+            raise ValueError(f"a {kind.kind} event whose {name} is not {_WORDS[written]}")
+        given[name] = _without_json(item, written)
+    return kind(**given)
 
 
-def _read_fields(kind: type[Event], given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Undo what JSON did: null for NaN, lists for tuples."""
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What a line of one kind has. types: as they are written in the class, by field."""
+
+    types: Mapping[str, str]
+    required: frozenset[str]
+
+
+def _shape_of(kind: type[Event]) -> _Shape:
     types = {f.name: str(f.type) for f in fields(kind)}
-    for name, value in given.items():
-        if value is None and types[name] == "float":
-            yield name, float("nan")
-        elif isinstance(value, dict):
-            yield name, {k: float("nan") if item is None else item for k, item in value.items()}
-        elif isinstance(value, list):
-            yield name, tuple(value)
-        else:
-            yield name, value
+    without = (f.name for f in fields(kind) if f.default is f.default_factory is MISSING)
+    return _Shape(types, frozenset(without))
+
+
+_SHAPES = {name: _shape_of(kind) for name, kind in RECORDED_EVENTS.items()}
+
+
+def _is_int(value: object) -> bool:
+    return type(value) is int and -(2**63) <= value < 2**63
+
+
+def _is_number(value: object) -> bool:
+    return value is None or type(value) is float or _is_int(value)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+_FITS: Mapping[str, Callable[[Any], bool]] = {
+    "int": _is_int,
+    "float": _is_number,
+    "float | None": _is_number,
+    "str": _is_text,
+    "bool": lambda value: isinstance(value, bool),
+    "tuple[str, ...]": lambda value: isinstance(value, list) and all(map(_is_text, value)),
+    "Mapping[str, float]": lambda value: (
+        isinstance(value, dict) and all(map(_is_number, value.values()))
+    ),
+    "Mapping[str, float | int | str | bool]": lambda value: (
+        isinstance(value, dict)
+        and all(_is_number(item) or isinstance(item, str | bool) for item in value.values())
+    ),
+}
+_WORDS: Mapping[str, str] = {
+    "int": "a whole number",
+    "float": "a number",
+    "float | None": "a number",
+    "str": "a text",
+    "bool": "true or false",
+    "tuple[str, ...]": "a list of texts",
+    "Mapping[str, float]": "an object of numbers",
+    "Mapping[str, float | int | str | bool]": "an object of numbers and texts",
+}
+
+
+def _without_json(value: Any, written: str) -> Any:
+    """Undo what JSON did: null for NaN, lists for tuples."""
+    if value is None and written == "float":
+        return float("nan")
+    if isinstance(value, dict):
+        return {k: float("nan") if item is None else item for k, item in value.items()}
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _open_for_appending(path: Path) -> tuple[int, int]:

@@ -10,8 +10,8 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,15 +22,28 @@ from llamafarm.errors import LlamafarmError, OutputError, Problem, RunError, cou
 from llamafarm.hardware.facts import Hardware
 from llamafarm.models.source import ModelSource
 from llamafarm.monitoring.comparison import Comparison
-from llamafarm.monitoring.events import Event, FindingEvent, SettingsEvent, StartEvent
+from llamafarm.monitoring.events import (
+    Event,
+    FindingEvent,
+    SettingsEvent,
+    StartEvent,
+    StepEvent,
+)
 from llamafarm.monitoring.metrics_file import read_what_can_be_read
 from llamafarm.monitoring.summary import RunSummary, summarise
 from llamafarm.planning.plan import Forecast
 
 _Value = TypeVar("_Value")
 
-_RUN, _SUMMARY, _COMPARISON = "run.json", "summary.json", "comparison.json"
+RUN_FILE = "run.json"
+METRICS_FILE = "metrics.jsonl"
+_SUMMARY, _COMPARISON, _STRATEGY = "summary.json", "comparison.json", "strategy.yaml"
+RECORD_FILES = (RUN_FILE, METRICS_FILE, _SUMMARY, _COMPARISON, _STRATEGY)
+"""What a record is made of."""
 _LOCK = ".lock"
+
+ReadMetrics = Callable[[Path], tuple[Sequence[Event], Sequence[Problem]]]
+"""The events of a file, and a problem for every line that is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +61,8 @@ class RunRecord:
     """One run. status: running, completed, interrupted, failed, or `stopped` for a run that died
     without a word; started, ended: None where not known; resumed: when it went on again.
 
-    summary: of summary.json, or what its events so far come to; unread: what could not be read;
-    has_model: whether there is a final model.
+    summary: of summary.json once it ended, before that what its events come to; unread: what could
+    not be read; has_model: whether there is a final model.
     """
 
     root: Path
@@ -96,6 +109,12 @@ class RunRecord:
         return next((e for e in reversed(self.events) if isinstance(e, StartEvent)), None)
 
     @property
+    def seconds(self) -> float:
+        """What the run took; of one that goes on, up to its last logged step. 0: not known."""
+        steps = (e.seconds for e in reversed(self.events) if isinstance(e, StepEvent))
+        return self.summary.runtime_seconds or next(steps, 0.0)
+
+    @property
     def findings(self) -> tuple[FindingEvent, ...]:
         """What the diagnosis found, in order."""
         return tuple(e for e in self.events if isinstance(e, FindingEvent))
@@ -107,12 +126,12 @@ def find_run(path: Path) -> Path:
     """
     around = path.absolute().parents[:2] if path.exists() else ()
     for place in (path, *around):
-        if (place / _RUN).is_file():
+        if (place / RUN_FILE).is_file():
             return place
-    runs = sorted(file.parent.name for file in path.glob(f"*/{_RUN}"))
+    runs = sorted(file.parent.name for file in path.glob(f"*/{RUN_FILE}"))
     found = "there is no such directory"
     if path.exists():
-        found = f"it has no {_RUN}" if path.is_dir() else "it is a file outside of one"
+        found = f"it has no {RUN_FILE}" if path.is_dir() else "it is a file outside of one"
     raise OutputError(
         f"{path} is not a run directory: {found}",
         hint=f"there are runs in it: {listed(runs)}"
@@ -121,16 +140,21 @@ def find_run(path: Path) -> Path:
     )
 
 
-def read_run_record(root: Path) -> RunRecord:
-    """The record of a run directory. Raises OutputError where there is no run, RunError when the
-    disk refuses.
+def read_run_record(
+    root: Path, read_metrics: ReadMetrics = read_what_can_be_read, *, need_events: bool = True
+) -> RunRecord:
+    """The record of a run directory. need_events False: the events of a run that has a summary are
+    left out. Raises OutputError where there is no run, RunError when the disk refuses.
     """
     root = find_run(root)
     reader = _Reader(root)
-    run = reader.json_object(_RUN)
-    events = reader.events()
+    run = reader.json_object(RUN_FILE)
+    written = run.text("status")
+    # One that goes on again still has the summary of how it was stopped.
+    summary = None if written == "running" else reader.summary()
+    events = reader.events(read_metrics) if summary is None or need_events else ()
     # After the events: they are then not newer than the status that is told with them.
-    status = _status(run.text("status"), root)
+    status = _status(written, root)
     return RunRecord(
         root=root,
         id=run.text("id"),
@@ -144,7 +168,7 @@ def read_run_record(root: Path) -> RunRecord:
         ended=run.part("ended", datetime),
         resumed=run.part("resumed", tuple[datetime, ...]) or (),
         strategy_sha256=run.text("strategy_sha256"),
-        strategy_yaml=reader.text("strategy.yaml"),
+        strategy_yaml=reader.text(_STRATEGY),
         seed=run.part("seed", int),
         data_fingerprint=run.text("data_fingerprint"),
         versions=run.part("versions", dict[str, str]) or {},
@@ -155,7 +179,7 @@ def read_run_record(root: Path) -> RunRecord:
         forecast=run.part("forecast", Forecast),
         actual=run.part("actual", Actual),
         comparison=reader.comparison(),
-        summary=reader.summary(events),
+        summary=summarise(events) if summary is None else summary,
         events=events,
         unread=tuple(reader.unread),
         has_model=(root / "final_model").is_dir(),
@@ -171,6 +195,8 @@ class _Reader:
 
     def text(self, name: str) -> str:
         """A text file; empty where there is none."""
+        if not self._is_file(name):
+            return ""
         try:
             return (self._root / name).read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
@@ -184,35 +210,46 @@ class _Reader:
         text = self.text(name)
         try:
             value = json.loads(text) if text else {}
-        except ValueError:
+        except (ValueError, RecursionError):
             value = None
         if not isinstance(value, dict):
             self.unread.append(f"{name} is not a JSON object")
             value = {}
         return _Object(name, value, self.unread.append)
 
-    def events(self) -> tuple[Event, ...]:
+    def events(self, read_metrics: ReadMetrics) -> tuple[Event, ...]:
         """The events that can be read."""
-        events, problems = read_what_can_be_read(self._root / "metrics.jsonl")
+        if not self._is_file(METRICS_FILE):
+            return ()
+        events, problems = read_metrics(self._root / METRICS_FILE)
         if problems:
             self.unread.append(_lines_left_out(problems))
         return tuple(events)
 
-    def summary(self, events: tuple[Event, ...]) -> RunSummary:
-        """Of summary.json; made of the events where there is none that can be read."""
-        value = self.json_object(_SUMMARY).values
-        if value:
-            try:
-                return RunSummary.from_json(value)
-            except (LlamafarmError, TypeError, ValueError) as error:
-                why = error.summary if isinstance(error, LlamafarmError) else str(error)
-                self.unread.append(f"{_SUMMARY}: {why}")
-        return summarise(events)
+    def summary(self) -> RunSummary | None:
+        """Of summary.json; None where there is none that can be read."""
+        found = self.json_object(_SUMMARY)
+        if not found.values:
+            return None
+        try:
+            summary = RunSummary.from_json(found.values)
+        except (LlamafarmError, TypeError, ValueError, AttributeError) as error:
+            why = error.summary if isinstance(error, LlamafarmError) else str(error)
+            self.unread.append(f"{_SUMMARY}: {why}")
+            return None
+        return found.read(asdict(summary), RunSummary, _SUMMARY)
 
     def comparison(self) -> Comparison | None:
         """Of comparison.json."""
         found = self.json_object(_COMPARISON)
         return found.read(found.values, Comparison, _COMPARISON) if found.values else None
+
+    def _is_file(self, name: str) -> bool:
+        """Whether there is one; a pipe in its place would be waited for without end."""
+        path = self._root / name
+        if path.exists() and not path.is_file():
+            self.unread.append(f"{name} is not a file")
+        return path.is_file()
 
 
 @dataclass(frozen=True)
@@ -248,13 +285,13 @@ class _Object:
 
 def _status(written: str, root: Path) -> str:
     """A run that says `running` and holds no lock has died."""
-    return "stopped" if written == "running" and not _is_locked(root / _LOCK) else written
+    return "stopped" if written == "running" and not is_locked(root) else written
 
 
-def _is_locked(path: Path) -> bool:
-    """Whether a process holds the lock of a run (training/run_directory.py) now."""
+def is_locked(root: Path) -> bool:
+    """Whether a process holds the lock of a run directory (training/run_directory.py) now."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        descriptor = os.open(root / _LOCK, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError:
         return False
     try:
@@ -267,7 +304,7 @@ def _is_locked(path: Path) -> bool:
     return False
 
 
-def _lines_left_out(problems: list[Problem]) -> str:
+def _lines_left_out(problems: Sequence[Problem]) -> str:
     """`3 lines of metrics.jsonl are left out, the first of them line 7: …`."""
     first = problems[0]
     line = first.where.rpartition(":")[2]

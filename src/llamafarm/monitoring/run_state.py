@@ -6,6 +6,7 @@ from llamafarm.monitoring.events import (
     EvalEvent,
     EvalProgressEvent,
     Event,
+    FindingEvent,
     StartEvent,
     StepEvent,
 )
@@ -24,6 +25,7 @@ class RunState:
         self.step: StepEvent | None = None
         self.evaluating: EvalProgressEvent | None = None
         self.gap: float | None = None
+        self.finding: FindingEvent | None = None
         self.history = LossHistory(_MOST_STEPS)
         self._pace = Pace()
 
@@ -38,6 +40,8 @@ class RunState:
             self.evaluating = None
         elif isinstance(event, EvalProgressEvent):
             self.evaluating = event
+        elif isinstance(event, FindingEvent):
+            self.finding = event
         elif isinstance(event, EvalEvent):
             self.evaluating = None
             self.gap = self.history.gap_at(event)

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from llamafarm.monitoring.curves import render_curves
-from llamafarm.monitoring.formats import format_duration, format_gap, format_loss, format_rate
+from llamafarm.monitoring.events import FindingEvent
+from llamafarm.monitoring.formats import (
+    format_bytes,
+    format_duration,
+    format_gap,
+    format_loss,
+    format_rate,
+)
 from llamafarm.monitoring.run_state import RunState
 
 SCREEN_CHARACTERS = "━─◆┤│└⣿"
@@ -19,11 +26,13 @@ _GUTTER = "   "
 def screen_lines(
     state: RunState, width: int, height: int, *, ascii_only: bool = False
 ) -> list[str]:
-    """Bar, numbers and, where the terminal is high enough, both curves. No line is wider than the
-    terminal.
+    """Bar, numbers, the last finding and, where the terminal is high enough, both curves. No line
+    is wider than the terminal.
     """
     width = min(width - 1, _MAX_WIDTH)
     lines = [_bar_line(state, width, ascii_only=ascii_only), _fit(_numbers(state), width)]
+    if state.finding is not None:
+        lines.append(_finding_line(state.finding, width, ascii_only=ascii_only))
     if height >= _CURVE_HEIGHT + _LINES_BESIDE_CURVE:
         curves = render_curves(
             state.history.train_points,
@@ -67,8 +76,18 @@ def _numbers(state: RunState) -> list[str]:
         *([f"eval {format_loss(evaluation.eval_loss)}"] if evaluation else []),
         *([f"gap {format_gap(state.gap)}"] if state.gap is not None else []),
         *([f"lr {step.learning_rate:.1e}", format_rate(step.tokens_per_second)] if step else []),
+        *([format_bytes(step.memory_bytes)] if step and step.memory_bytes else []),
         *([f"best step {best.step}"] if best else []),
     ]
+
+
+def _finding_line(finding: FindingEvent, width: int, *, ascii_only: bool) -> str:
+    """As much of it as there is room for: the whole stands above the screen."""
+    text = f"found at step {finding.step}: {finding.text}"
+    if len(text) <= width:
+        return text
+    more = "..." if ascii_only else "…"
+    return text[: width - len(more)] + more
 
 
 def _fit(parts: list[str], width: int) -> str:

@@ -9,7 +9,8 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from llamafarm.errors import OutputError
+from llamafarm.errors import OutputError, count_of
+from llamafarm.monitoring.comparison import PairedChange, verdict_text
 from llamafarm.monitoring.events import (
     BestLostEvent,
     EndEvent,
@@ -82,7 +83,9 @@ class RunSummary:
     evaluation before that step; over the whole run without evaluations. best_metric: value of
     `metric_for_best_model` at best_step. train_tokens: tokens read, prompts included;
     trained_tokens: those with a label. tokens_per_second: train_tokens over the time spent in
-    steps.
+    steps. against_base: eval_loss of the kept model minus the base's, on the same rows;
+    last_against_best: of the last step minus the best one's; metrics, base_metrics: those that
+    were asked for besides, of the kept model and of the base.
     """
 
     status: str
@@ -99,6 +102,10 @@ class RunSummary:
     runtime_seconds: float
     peak_memory_bytes: int
     findings: tuple[Finding, ...] = ()
+    against_base: PairedChange | None = None
+    last_against_best: PairedChange | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    base_metrics: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def gap(self) -> float | None:
@@ -120,7 +127,14 @@ class RunSummary:
             raise OutputError(f"the summary of the run lacks {', '.join(missing)}")
         given = {name: value[name] for name in names if name in value}
         findings = tuple(Finding.from_json(item) for item in value.get("findings", ()))
-        return cls(**{**given, "findings": findings})
+        paired = {n: _paired(value.get(n)) for n in ("against_base", "last_against_best")}
+        return cls(**{**given, "findings": findings, **paired})
+
+
+def _paired(value: object) -> PairedChange | None:
+    if not isinstance(value, Mapping):
+        return None
+    return PairedChange(**{f.name: value[f.name] for f in fields(PairedChange) if f.name in value})
 
 
 def summarise(
@@ -150,6 +164,8 @@ def summarise(
         runtime_seconds=end.seconds if end else 0.0,
         peak_memory_bytes=_peak_memory_bytes(events),
         findings=_findings(events),
+        metrics=dict(kept.metrics) if kept else {},
+        base_metrics=dict(history.base.metrics) if history.base else {},
     )
 
 
@@ -200,14 +216,18 @@ def _comparison(summary: RunSummary) -> list[str]:
     base_perplexity = None if base is None else perplexity_of(base)
     tuned_perplexity = summary.perplexity or perplexity_of(tuned)
     rows.append(_comparison_row("perplexity", base_perplexity, tuned_perplexity, format_perplexity))
+    for name, value in summary.metrics.items():
+        rows.append(_comparison_row(name, summary.base_metrics.get(name), value, format_loss))
     return [f"  {a:<{_NAME_WIDTH}}{b:>9}{c:>9}{d:>12}".rstrip() for a, b, c, d in rows]
 
 
 def _comparison_row(
     name: str, base: float | None, tuned: float, write: Callable[[float], str]
 ) -> tuple[str, str, str, str]:
-    if not base:
+    if base is None:
         return name, "", write(tuned), ""
+    if not base:
+        return name, write(base), write(tuned), ""
     return name, write(base), write(tuned), f"{100 * (tuned / base - 1):+.1f} %"
 
 
@@ -223,6 +243,11 @@ def _facts(summary: RunSummary) -> list[str]:
         facts.append(("gap", f"{format_gap(summary.gap)}  ({losses})"))
     elif summary.train_loss is not None:
         facts.append(("training loss", format_loss(summary.train_loss)))
+    if summary.against_base is not None:
+        facts.append(("against base", paired_text(summary.against_base)))
+    if summary.last_against_best is not None:
+        text = f"against the best one: {paired_text(summary.last_against_best)}"
+        facts.append(("last step", text))
     facts.append(("time", format_duration(summary.runtime_seconds)))
     if summary.tokens_per_second is not None:
         tokens = f"{summary.train_tokens:,} tokens read, {summary.trained_tokens:,} trained on"
@@ -230,6 +255,14 @@ def _facts(summary: RunSummary) -> list[str]:
     if summary.peak_memory_bytes:
         facts.append(("peak memory", format_bytes(summary.peak_memory_bytes)))
     return _aligned(facts)
+
+
+def paired_text(paired: PairedChange) -> str:
+    """`better: change -0.392 (-0.450 to -0.330), lower on 9 of 10 rows`."""
+    text = f"{verdict_text(paired)}; change {format_gap(paired.change)}"
+    if paired.low is not None and paired.high is not None:
+        text += f" ({format_gap(paired.low)} to {format_gap(paired.high)})"
+    return f"{text}, lower on {paired.better:,} of {count_of(paired.rows, 'row')}"
 
 
 def _found(findings: Sequence[Finding]) -> list[str]:

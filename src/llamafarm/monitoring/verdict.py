@@ -31,14 +31,47 @@ def verdict(summary: RunSummary) -> str:
     """`improving: the eval loss was lowest at the last step`."""
     found = {finding.rule: finding for finding in reversed(summary.findings)}
     rule = next((rule for rule in _VERDICTS if rule in found), "")
-    if rule == "overfitting":
-        best = found[rule].numbers.get("best_step", summary.best_step or 0)
-        return f"overfitting after step {best:.0f}"
+    against_base = _against_base(summary)
     if rule:
-        return _VERDICTS[rule]
+        text = _VERDICTS[rule]
+        if rule == "overfitting":
+            best = found[rule].numbers.get("best_step", summary.best_step or 0)
+            text = f"overfitting after step {best:.0f}"
+        return f"{text}; {against_base}" if against_base else text
     if summary.eval_loss is None:
         return "not evaluated: nothing is known about other data than the training rows"
-    return _progress(summary) + _perplexity(summary)
+    return (against_base or _progress(summary)) + _perplexity(summary)
+
+
+def run_verdict(summary: RunSummary, *, status: str, error: str, total_steps: int | None) -> str:
+    """As a sentence about a run that may have ended in any way. status: of run.json, or `stopped`;
+    error: why it ended.
+    """
+    step = summary.steps
+    match status:
+        case "running":
+            of_all = "" if total_steps is None else f" of {total_steps:,}"
+            return f"Still running, at step {step:,}{of_all}."
+        case "failed":
+            why = " ".join(error.split()).rstrip(".")
+            return f"Failed at step {step:,}: {why or 'no reason was recorded'}."
+        case "interrupted":
+            return f"Interrupted at step {step:,}: --resume goes on with it."
+        case "stopped":
+            return f"Ended at step {step:,} without a word: --resume goes on with it."
+    text = verdict(summary)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _against_base(summary: RunSummary) -> str:
+    """What keeps the kept model from counting as better than the base; empty: nothing."""
+    paired = summary.against_base
+    match paired.verdict if paired else "":
+        case "no difference":
+            return "no difference from the base model: the change is inside the noise"
+        case "worse":
+            return "worse than the base model"
+    return ""
 
 
 def _progress(summary: RunSummary) -> str:
@@ -47,9 +80,11 @@ def _progress(summary: RunSummary) -> str:
         return "no better than the base model"
     if best is None or not summary.steps:
         return "evaluated, but without a best step"
+    few = summary.against_base is not None and summary.against_base.verdict == "too few rows"
+    unsure = "; too few evaluation rows to be sure" if few else ""
     if best >= summary.steps:
-        return "improving: the eval loss was lowest at the last step"
-    return f"improved until step {best} of {summary.steps}"
+        return f"improving: the eval loss was lowest at the last step{unsure}"
+    return f"improved until step {best} of {summary.steps}{unsure}"
 
 
 def _perplexity(summary: RunSummary) -> str:

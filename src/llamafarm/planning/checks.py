@@ -19,17 +19,9 @@ from llamafarm.planning.method import (
     saved_module_parameters,
     target_modules,
 )
+from llamafarm.planning.metrics import best_metric_problems
 from llamafarm.strategy.model import Strategy
 
-# Names that people write → the field of an `eval` event, and whether more is better.
-METRICS = {
-    "loss": ("eval_loss", False),
-    "eval_loss": ("eval_loss", False),
-    "perplexity": ("perplexity", False),
-    "eval_perplexity": ("perplexity", False),
-    "accuracy": ("accuracy", True),
-    "eval_accuracy": ("accuracy", True),
-}
 _QLORA_INSTALL = "install it with `uv pip install 'llamafarm[qlora]'`"
 _SCHEDULER_SETTINGS: dict[str, frozenset[str]] = {
     "cosine": frozenset({"num_cycles"}),
@@ -48,7 +40,7 @@ def problems_of(
         *(_adapter(strategy, shape) if strategy.method.type in ("lora", "qlora") else ()),
         *_optimizer(strategy, device, bitsandbytes_available),
         *_steps(strategy),
-        *_metrics(strategy),
+        *best_metric_problems(strategy),
     )
 
 
@@ -233,25 +225,6 @@ def _steps(strategy: Strategy) -> Iterator[Problem]:
                 f"expected whole steps, or a fraction of the run below 1 (got {value:g})",
                 f"write `{name}: {round(value)}`",
             )
-
-
-def _metrics(strategy: Strategy) -> Iterator[Problem]:
-    name = strategy.training_args.metric_for_best_model
-    if name not in METRICS:
-        yield problem(
-            strategy,
-            "training_args.metric_for_best_model",
-            f"unknown metric (got {name})",
-            _nearest(name, METRICS),
-        )
-    if strategy.metrics:
-        present = ", ".join(dict.fromkeys(metric for metric, _ in METRICS.values()))
-        yield problem(
-            strategy,
-            "metrics",
-            "metrics of your own are not available in this version",
-            f"remove this block; there are: {present}",
-        )
 
 
 def _nearest(name: str, present: Iterable[str]) -> str:

@@ -8,7 +8,18 @@ from llamafarm.data.report import LengthSummary
 from llamafarm.hardware.facts import Cpu
 from llamafarm.planning.memory import BYTES, Workload, memory_parts
 from llamafarm.planning.method import adapted_layers
-from llamafarm.planning.plan import BatchPlan, EvaluationPlan, Forecast, SavingPlan
+from llamafarm.planning.plan import (
+    ANSWER_TOKENS,
+    ANSWERED_ROWS,
+    SAMPLE_ROWS,
+    SAMPLE_SECONDS,
+    SAMPLE_SHARE,
+    SAMPLE_TOKENS,
+    BatchPlan,
+    EvaluationPlan,
+    Forecast,
+    SavingPlan,
+)
 
 # Measured: SmolLM2-135M with LoRA r 8 on questions of about 95 tokens trains 150 tokens/s on 2 AVX2
 # cores, where flops_per_token counts 0.52 GFLOP a token.
@@ -19,6 +30,10 @@ _MEASURED_CPU = "measured with SmolLM2-135M on 2 AVX2 cores: 150 tokens/s"
 _MEASURED_CAPABILITIES = ("AVX2", "AVX512")
 # Tokenizer, configuration, model card, logs and metrics.
 _SMALL_FILES_BYTES = 20_000_000
+# Of a step of `generate`: what a laptop's or a small server's memory gives, and what some hundred
+# kernels take to be started.
+_MEMORY_BYTES_A_SECOND = 8e9
+_SECONDS_A_TOKEN = 0.03
 # Optimizer states in fp32 per trainable parameter; a resume point holds them beside the weights.
 _STATES = {"sgd": 0, "adafactor": 0}
 
@@ -48,6 +63,7 @@ def forecast(
     if speed.flops is not None:
         training = train_tokens * flops_per_token(work) / speed.flops
         seconds = training + _evaluation_flops(work, batch, evaluation) / speed.flops
+        seconds += _answering_seconds(work, batch, evaluation, seconds)
         rate = speed.flops / flops_per_token(work)
     return Forecast(
         memory_bytes=sum(size for _, size in parts),
@@ -128,6 +144,35 @@ def _evaluation_flops(work: Workload, batch: BatchPlan, plan: EvaluationPlan) ->
     if work.evaluation is None or not plan.enabled:
         return 0.0
     weights, attention = _weights_and_attention(work, work.evaluation)
+    return _evaluations(batch, plan) * work.evaluation.total_tokens * (2 * weights + attention)
+
+
+def _evaluations(batch: BatchPlan, plan: EvaluationPlan) -> int:
     during = sum(plan.every.due(step) for step in range(1, batch.total_steps))
-    times = during + 1 + plan.on_start
-    return times * work.evaluation.total_tokens * (2 * weights + attention)
+    return during + 1 + plan.on_start
+
+
+def _answering_seconds(
+    work: Workload, batch: BatchPlan, plan: EvaluationPlan, run_seconds: float
+) -> float:
+    """Answers of full length: to a few rows in every evaluation where a metric needs them, else
+    at the end, by the base and the best model.
+    """
+    if work.evaluation is None:
+        return 0.0
+    a_token = _seconds_a_generated_token(work)
+    if plan.enabled and plan.answer_metrics:
+        rows = min(ANSWERED_ROWS, work.evaluation.rows)
+        return _evaluations(batch, plan) * rows * ANSWER_TOKENS * a_token
+    models = 1 if work.adapter is None else 2
+    samples = min(SAMPLE_ROWS, work.evaluation.rows) * models * SAMPLE_TOKENS * a_token
+    return min(samples, max(SAMPLE_SECONDS, SAMPLE_SHARE * run_seconds))
+
+
+def _seconds_a_generated_token(work: Workload) -> float:
+    """One token at a time, every weight is read once: a CPU waits for its memory, an accelerator
+    for the next kernel to be started.
+    """
+    if work.device != "cpu":
+        return _SECONDS_A_TOKEN
+    return work.shape.num_parameters * BYTES[work.weights] / _MEMORY_BYTES_A_SECOND

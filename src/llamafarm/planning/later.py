@@ -14,17 +14,15 @@ _OTHER = (
     "training_args.hub_private_repo",
     "training_args.hub_revision",
     "training_args.ddp_find_unused_parameters",
-    "monitoring.use_wandb",
     "distributed",
 )
-_TRACKERS = ("wandb", "mlflow", "trackio")
 
 
 def not_in_this_version(strategy: Strategy) -> tuple[Decision, ...]:
     """A warning for each such setting, and a notice for the test set, which nothing measures
     yet.
     """
-    return (*_switches(strategy), *_trackers(strategy), *_notices(strategy))
+    return (*_switches(strategy), *_notices(strategy))
 
 
 def _switches(strategy: Strategy) -> Iterator[Decision]:
@@ -33,14 +31,6 @@ def _switches(strategy: Strategy) -> Iterator[Decision]:
         if value:
             text = f"{whereabouts(strategy, path)} has no effect: this version does not do it"
             yield warning(path, value, text)
-
-
-def _trackers(strategy: Strategy) -> Iterator[Decision]:
-    path = "training_args.report_to"
-    for name in strategy.training_args.report_to:
-        if name in _TRACKERS:
-            text = f"{whereabouts(strategy, path)}: this version does not report to {name}"
-            yield warning(path, name, text)
 
 
 def _notices(strategy: Strategy) -> Iterator[Decision]:

@@ -58,6 +58,8 @@ def choose_learning_rate(strategy: Strategy, shape: ModelShape, num_rows: int) -
 
 
 def _outside(rate: float, advised: tables.Range) -> str:
+    if not rate:
+        return f"where the table advises {advised}: nothing is learnt"
     if rate > 2 * advised.high:
         return f"more than twice what the table advises, {advised}: the loss may jump or diverge"
     if rate < advised.low / 2:

@@ -17,6 +17,13 @@ from llamafarm.models.source import ModelSource
 
 Dtype = Literal["float32", "float16", "bfloat16"]
 
+# How many evaluation rows are answered at the end of a run, for a person to look at, how far, and
+# how long that may take (of a long run a share).
+SAMPLE_ROWS, SAMPLE_TOKENS = 3, 32
+SAMPLE_SECONDS, SAMPLE_SHARE = 20.0, 0.02
+# How many are answered in each evaluation, where a metric needs answers.
+ANSWERED_ROWS, ANSWER_TOKENS = 8, 64
+
 
 @dataclass(frozen=True, slots=True)
 class ModelPlan:
@@ -120,7 +127,11 @@ class Every:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationPlan:
-    """enabled False: no evaluation at all. Besides `every`, the last step is always evaluated."""
+    """enabled False: no evaluation at all. Besides `every`, the last step is always evaluated.
+
+    answer_metrics: names of metrics for which the first ANSWERED_ROWS rows are answered in every
+    evaluation.
+    """
 
     enabled: bool
     on_start: bool
@@ -130,6 +141,7 @@ class EvaluationPlan:
     load_best: bool
     patience: int
     threshold: float
+    answer_metrics: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from llamafarm.decision import Decision
 from llamafarm.errors import count_of
 from llamafarm.planning import tables
 from llamafarm.planning.batch import RunLength
-from llamafarm.planning.checks import METRICS
 from llamafarm.planning.explain import (
     asked,
     is_written,
@@ -20,13 +19,13 @@ from llamafarm.planning.explain import (
     warning,
     whereabouts,
 )
+from llamafarm.planning.metrics import BestMetric, answer_metrics, best_metric, metric_decisions
 from llamafarm.planning.plan import EvaluationPlan, Every, LoggingPlan, SavingPlan
 from llamafarm.strategy.model import Strategy
 
 EVALUATIONS_PER_RUN = 10
 SHORT_RUN_STEPS = 200
 _WARMUP = "training_args.warmup_steps"
-_LOGGED_HERE = ("tensorboard",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,21 +118,25 @@ def _evaluation(
     strategy: Strategy, length: RunLength, has_eval_rows: bool
 ) -> tuple[EvaluationPlan, list[Decision]]:
     args = strategy.training_args
-    metric, more_is_better = METRICS[args.metric_for_best_model]
+    best = best_metric(strategy) or BestMetric("eval_loss", False)
+    metric = best.name
     if args.eval_strategy == "no" or not has_eval_rows:
         plan = EvaluationPlan(
             enabled=False,
             on_start=False,
             every=Every(0),
             metric=metric,
-            greater_is_better=more_is_better,
+            greater_is_better=bool(best.greater_is_better),
             load_best=False,
             patience=0,
             threshold=args.early_stopping_threshold,
         )
-        return plan, _without_evaluation(strategy)
+        without = metric_decisions(strategy, evaluations=0)
+        return plan, [*_without_evaluation(strategy), *without]
     every, decisions = _eval_every(strategy, length)
-    greater, greater_decisions = _greater_is_better(strategy, metric, more_is_better)
+    greater, greater_decisions = _greater_is_better(strategy, metric, best.greater_is_better)
+    during = sum(every.due(step) for step in range(1, length.total_steps))
+    measured = metric_decisions(strategy, evaluations=during + 1 + args.eval_on_start)
     plan = EvaluationPlan(
         enabled=True,
         on_start=args.eval_on_start,
@@ -143,6 +146,7 @@ def _evaluation(
         load_best=args.load_best_model_at_end,
         patience=args.early_stopping_patience,
         threshold=args.early_stopping_threshold,
+        answer_metrics=answer_metrics(strategy),
     )
     names = ("eval_on_start", "load_best_model_at_end")
     stopping = ("early_stopping_patience", "early_stopping_threshold")
@@ -151,6 +155,7 @@ def _evaluation(
         *(settled(strategy, f"training_args.{n}", getattr(args, n)) for n in names),
         settled(strategy, "training_args.metric_for_best_model", metric),
         *greater_decisions,
+        *measured,
         *(settled(strategy, f"training_args.{n}", getattr(args, n)) for n in stopping),
     ]
 
@@ -227,15 +232,16 @@ def _beyond_the_run(name: str, steps: int, total: int) -> str:
 
 
 def _greater_is_better(
-    strategy: Strategy, metric: str, by_metric: bool
+    strategy: Strategy, metric: str, by_metric: bool | None
 ) -> tuple[bool, list[Decision]]:
     path = "training_args.greater_is_better"
     written = strategy.training_args.greater_is_better
     if written is None:
+        by_metric = bool(by_metric)
         reason = f"{metric} is better when it is {'greater' if by_metric else 'smaller'}"
         return by_metric, [Decision(path, shown(by_metric), "default", reason)]
     decisions = [asked(strategy, path, written)]
-    if written != by_metric:
+    if by_metric is not None and written != by_metric:
         text = f"greater_is_better={shown(written)} keeps the worst step: {metric} is the opposite"
         decisions.append(warning(path, written, text))
     return written, decisions
@@ -302,18 +308,32 @@ def _logging(strategy: Strategy, length: RunLength) -> tuple[LoggingPlan, list[D
     else:
         steps = _in_steps(args.logging_steps, length.total_steps)
         decision = asked(strategy, path, steps)
-    tensorboard = strategy.monitoring.log_tensorboard or "tensorboard" in args.report_to
-    report_to = _LOGGED_HERE if tensorboard else ()
+    report_to = _reported_to(strategy)
     name = args.run_name or strategy.id
     plan = LoggingPlan(Every(steps), args.logging_first_step, report_to, name)
     decisions = [
         decision,
         settled(strategy, "training_args.logging_first_step", args.logging_first_step),
     ]
-    if tensorboard:
-        by_list = "tensorboard" in args.report_to
-        by = "training_args.report_to" if by_list else "monitoring.log_tensorboard"
-        decisions.append(asked(strategy, by, "tensorboard" if by_list else True))
+    decisions += [
+        asked(strategy, path, value)
+        for path, value in (
+            ("training_args.report_to", ", ".join(args.report_to)),
+            ("monitoring.log_tensorboard", strategy.monitoring.log_tensorboard),
+            ("monitoring.use_wandb", strategy.monitoring.use_wandb),
+        )
+        if value
+    ]
     if args.run_name is not None:
         decisions.append(asked(strategy, "training_args.run_name", name))
     return plan, decisions
+
+
+def _reported_to(strategy: Strategy) -> tuple[str, ...]:
+    """By the list, and by the switches of `monitoring`; each once."""
+    switched = {
+        "tensorboard": strategy.monitoring.log_tensorboard,
+        "wandb": strategy.monitoring.use_wandb,
+    }
+    listed = strategy.training_args.report_to
+    return (*listed, *(name for name, on in switched.items() if on and name not in listed))

@@ -232,8 +232,9 @@ class TrainingArgs(Section):
     gradient_accumulation_steps: PositiveInt | None = Field(
         None, description="Micro-steps per optimizer step. Left out: effective batch 8 to 16."
     )
-    learning_rate: PositiveFloat | None = Field(
-        None, description="Peak learning rate. Left out: by data size and model size."
+    learning_rate: NonNegativeFloat | None = Field(
+        None,
+        description="Peak learning rate; 0 trains nothing. Left out: by data size and model size.",
     )
     weight_decay: NonNegativeFloat = Field(0.01, description="Decoupled weight decay of matrices.")
     adam_beta1: Fraction = Field(0.9, description="AdamW's decay of the gradient's mean.")

@@ -10,10 +10,12 @@ import contextlib
 import json
 import math
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from llamafarm.evaluation.answers import AnsweredRow
+from llamafarm.evaluation.metrics import MetricValue
 from llamafarm.evaluation.row_losses import RowLosses
 from llamafarm.files import make_directory, write_json_atomic
 from llamafarm.monitoring.events import MessageEvent
@@ -24,11 +26,15 @@ _NAME = re.compile(r"step-([0-9]+)\.json")
 
 @dataclass(frozen=True, slots=True)
 class StepEvaluation:
-    """One evaluation, row by row. sources: `file:line` of each row."""
+    """One evaluation, row by row. sources: `file:line` of each row; answers: to the first rows,
+    where a metric needs them; metrics: of these answers, by name.
+    """
 
     step: int
     sources: tuple[str, ...]
     by_row: RowLosses
+    answers: tuple[AnsweredRow, ...] = ()
+    metrics: Mapping[str, MetricValue] = field(default_factory=dict)
 
 
 class RowLossStore:
@@ -51,13 +57,25 @@ class RowLossStore:
             return None, None
         return by_row.change_from(best.by_row)
 
-    def keep(self, step: int, by_row: RowLosses) -> None:
+    def keep(
+        self,
+        step: int,
+        by_row: RowLosses,
+        answers: Sequence[AnsweredRow] = (),
+        metrics: Mapping[str, MetricValue] | None = None,
+    ) -> None:
         """Write those of the evaluation after `step`."""
+        answered = {
+            "answers": [asdict(row) for row in answers],
+            "metrics": {name: asdict(value) for name, value in (metrics or {}).items()},
+        }
         values = {
             "step": step,
             "sources": self._sources,
             "losses": [loss if math.isfinite(loss) else None for loss in by_row.losses],
             "tokens": by_row.tokens,
+            "correct": by_row.correct,
+            **(answered if answers else {}),
         }
         try:
             make_directory(self._directory)
@@ -82,12 +100,24 @@ def read_evaluation(directory: Path, step: int) -> StepEvaluation | None:
         values = json.loads(_file(directory, step).read_text(encoding="utf-8"))
         losses = tuple(math.nan if loss is None else float(loss) for loss in values["losses"])
         tokens = tuple(int(count) for count in values["tokens"])
+        correct = tuple(int(count) for count in values.get("correct", ()))
         sources = tuple(str(source) for source in values["sources"])
-    except (OSError, ValueError, KeyError, TypeError):
+        answers = tuple(AnsweredRow(**row) for row in values.get("answers", ()))
+        metrics = {
+            str(name): MetricValue(float(found["value"]), tuple(map(float, found["by_row"])))
+            for name, found in values.get("metrics", {}).items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    if not len(losses) == len(tokens) == len(sources):
+    if not len(losses) == len(tokens) == len(sources) or len(correct) not in (0, len(sources)):
         return None
-    return StepEvaluation(step, sources, RowLosses(losses, tokens))
+    by_row = RowLosses(losses, tokens, correct)
+    return StepEvaluation(step, sources, by_row, answers, metrics)
+
+
+def last_evaluated_step(directory: Path) -> int | None:
+    """The last step whose evaluation is kept; None where there is none."""
+    return max((step for _, step in _files(directory)), default=None)
 
 
 def forget_evaluations_after(directory: Path, step: int) -> None:

@@ -11,6 +11,7 @@ from llamafarm.planning.plan import TrainingPlan
 
 # These change speed, talk or storage, not numbers.
 _FREE = {
+    "evaluation.answer_metrics",
     "batch.num_workers",
     "device.name",
     "saving",

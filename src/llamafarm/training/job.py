@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from llamafarm.data.tokenized import PreparedData
+from llamafarm.monitoring.comparison import Sample
 from llamafarm.monitoring.events import Event
 from llamafarm.planning.plan import TrainingPlan
 from llamafarm.training.checkpoint import Checkpoint
@@ -33,12 +34,13 @@ class TrainingJob:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a backend leaves: a `final_model/` on disk, the last state, and the peak memory of the
-    process.
+    """What a backend leaves: a `final_model/` on disk, the last state, the peak memory of the
+    process, and a few evaluation rows as the base and the kept model answer them.
     """
 
     state: LoopState
     peak_memory_bytes: int
+    samples: tuple[Sample, ...] = ()
 
 
 class Backend(Protocol):

@@ -7,9 +7,8 @@ import importlib.metadata
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,11 +33,9 @@ from llamafarm.monitoring.events import (
     ResumeEvent,
     Sink,
 )
-from llamafarm.monitoring.fanout import Fanout
 from llamafarm.monitoring.jsonable import to_jsonable
-from llamafarm.monitoring.metrics_file import MetricsFile, cut_after, read_events
+from llamafarm.monitoring.metrics_file import cut_after, read_events
 from llamafarm.monitoring.summary import RunSummary, summarise
-from llamafarm.monitoring.tensorboard import TensorBoardSink, require_tensorboard
 from llamafarm.planning.plan import TrainingPlan
 from llamafarm.redact import redact, redact_values
 from llamafarm.training.checkpoint import (
@@ -50,11 +47,13 @@ from llamafarm.training.checkpoint import (
     newest_valid,
     verify_checkpoint,
 )
+from llamafarm.training.comparison import compare_run, write_comparison
 from llamafarm.training.evaluations import forget_evaluations_after
 from llamafarm.training.identity import identity_differences, run_identity
 from llamafarm.training.job import Backend, Outcome, TrainingJob
 from llamafarm.training.run_directory import RunDirectory, open_run_directory
 from llamafarm.training.signals import StopRequest
+from llamafarm.training.sinks import all_sinks, require_sinks, run_facts
 from llamafarm.training.state import LoopState
 
 # What is read of trainer_state.json before the backend takes it.
@@ -97,8 +96,7 @@ def run(inputs: RunInputs, options: RunOptions, sinks: Sequence[Sink] = ()) -> R
     ended.
     """
     backend = _backend(inputs.plan)
-    if "tensorboard" in inputs.plan.logging.report_to:
-        require_tensorboard()
+    require_sinks(inputs.plan)
     try:
         return _run(backend, inputs, options, sinks)
     except OSError as error:
@@ -120,10 +118,14 @@ def _run(
         evaluated = _evaluated(checkpoint) if checkpoint else False
         cut_after(directory.metrics_file, step, evaluated=evaluated)
         forget_evaluations_after(directory.evaluations, step)
+        directory.comparison_file.unlink(missing_ok=True)
         write_text_atomic(directory.strategy_file, inputs.strategy_yaml)
         record = _run_record(inputs, options, directory.read_run() if options.resume else {})
         diagnosis = Diagnosis(read_events(directory.metrics_file))
-        with _all_sinks(directory, plan, sinks, diagnosis) as emit:
+        facts = run_facts(
+            directory, plan, record["id"], inputs.strategy_yaml, resumed=options.resume
+        )
+        with all_sinks(directory, plan, facts, sinks, diagnosis) as emit:
             for note in notes:
                 emit(MessageEvent(level="warning", text=redact(note)))
             if options.resume:
@@ -254,8 +256,39 @@ def _finish(
     summary = summarise(
         [*events, end], metric=plan.evaluation.metric, load_best=plan.evaluation.load_best
     )
+    summary = _compared(plan, directory, summary, ending.outcome, emit)
     write_json_atomic(directory.summary_file, summary.to_json())
     return summary
+
+
+def _compared(
+    plan: TrainingPlan,
+    directory: RunDirectory,
+    summary: RunSummary,
+    outcome: Outcome | None,
+    emit: Callable[[Event], None],
+) -> RunSummary:
+    """The summary with what the paired comparison of base, best and last says, which is written
+    too. The run is as good without it.
+    """
+    try:
+        found = compare_run(
+            directory.evaluations,
+            summary.best_step or 0,
+            load_best=plan.evaluation.load_best,
+            samples=outcome.samples if outcome else (),
+            less_is_better=() if plan.evaluation.greater_is_better else (plan.evaluation.metric,),
+        )
+        if found is None:
+            return summary
+        write_comparison(directory.comparison_file, found)
+    except (OSError, ValueError, ArithmeticError) as error:
+        text = f"base, best and last are not compared: {redact(str(error))}"
+        emit(MessageEvent(level="warning", text=text))
+        return summary
+    return replace(
+        summary, against_base=found.against_base, last_against_best=found.last_against_best
+    )
 
 
 def _resume_point(
@@ -379,49 +412,6 @@ def _resume_event(checkpoint: Checkpoint | None) -> ResumeEvent:
         path=str(checkpoint.path),
         note=f"going on after step {checkpoint.step}",
     )
-
-
-@contextmanager
-def _all_sinks(
-    directory: RunDirectory, plan: TrainingPlan, sinks: Sequence[Sink], diagnosis: Diagnosis
-) -> Iterator[Callable[[Event], None]]:
-    """metrics.jsonl first: what a person saw is then on disk. Where the disk refuses a file, the
-    run goes on and the person is told once; again where its last lines are lost. What an event
-    shows to be wrong follows it.
-    """
-    metrics = MetricsFile(directory.metrics_file)
-    files: list[tuple[MetricsFile | TensorBoardSink, str]] = [
-        (metrics, "the run goes on, and events wait in memory")
-    ]
-    if "tensorboard" in plan.logging.report_to:
-        files.append((TensorBoardSink(directory.logs), "the run goes on without them"))
-    fanout = Fanout([*(file for file, _ in files), *sinks])
-    told: set[MetricsFile | TensorBoardSink] = set()
-
-    def emit(event: Event) -> None:
-        found = diagnosis.add(event)
-        # The end is the last that is told.
-        for finding in found if isinstance(event, EndEvent) else ():
-            fanout.handle(finding)
-        fanout.handle(event)
-        for file, consequence in files:
-            if file.trouble and file not in told:
-                told.add(file)
-                text = f"{file.trouble}; {consequence}"
-                fanout.handle(MessageEvent(level="warning", text=redact(text)))
-            elif not file.trouble:
-                told.discard(file)
-        for finding in () if isinstance(event, EndEvent) else found:
-            fanout.handle(finding)
-
-    try:
-        yield emit
-    finally:
-        with contextlib.closing(fanout):
-            metrics.close()
-            if metrics.trouble:
-                text = f"{metrics.trouble}; the last events of this run are not in it"
-                Fanout(sinks).handle(MessageEvent(level="warning", text=redact(text)))
 
 
 def _run_record(

@@ -33,7 +33,15 @@ from llamafarm.files import (
 )
 
 _LOCK = ".lock"
-_FILES = ("run.json", "strategy.yaml", "metrics.jsonl", "summary.json", "report.html", "README.md")
+_FILES = (
+    "run.json",
+    "strategy.yaml",
+    "metrics.jsonl",
+    "summary.json",
+    "comparison.json",
+    "report.html",
+    "README.md",
+)
 _DIRECTORIES = ("checkpoints", "evaluations", "final_model", "logs", "plots", "ollama", "gguf")
 
 _HOLDER = re.compile(r"process ([0-9]{1,9}) on (.*)\n")
@@ -67,6 +75,11 @@ class RunDirectory:
     def summary_file(self) -> Path:
         """The numbers of the run."""
         return self.root / "summary.json"
+
+    @property
+    def comparison_file(self) -> Path:
+        """Base, best and last on the same rows."""
+        return self.root / "comparison.json"
 
     @property
     def evaluations(self) -> Path:

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 
 WINDOW_STEPS = 64
 _ENOUGH_STEPS = 16
-# A normal variable goes beyond this once in 10^15; losses of small batches have longer tails.
-_DEVIATIONS = 8.0
+# A normal variable goes beyond this once in 10^9; sound runs of four rows a step stay below 3.
+_DEVIATIONS = 6.0
 # The median absolute deviation of a normal variable is this part of its standard deviation.
 _MAD_TO_SIGMA = 1.4826
 
 
 def stands_out(history: Sequence[float], value: float, *, least: float) -> bool:
-    """Whether a value lies above the median of those before it by 8 robust standard deviations:
+    """Whether a value lies above the median of those before it by 6 robust standard deviations:
     1.4826 times the median absolute deviation (Rousseeuw and Croux 1993), taken as `least` where it
     is smaller.
 

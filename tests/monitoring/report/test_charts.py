@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from llamafarm.monitoring.events import FindingEvent, ResumeEvent
-from llamafarm.monitoring.report.charts import MOST_POINTS, Mark, charts_of
+from llamafarm.monitoring.report.charts import MOST_POINTS, Mark, charts_of, charts_of_runs
+from llamafarm.monitoring.report.colours import RUN_COLOURS
 from tests.monitoring.events_of_a_run import events_of_a_run, step_event
 
 
@@ -57,3 +58,16 @@ def test_what_went_wrong_is_marked_at_its_step() -> None:
     resumed = ResumeEvent(step=4, path="", note="going on after step 4")
     loss = charts_of([*events_of_a_run(), resumed, found])[0]
     assert loss.marks == (Mark(4, "going on after step 4"), Mark(7, "that is odd"))
+
+
+def test_the_losses_of_several_runs_share_a_chart_with_a_colour_for_each() -> None:
+    later = [replace(event, step=event.step + 1) for event in (step_event(1), step_event(2))]
+    charts = charts_of_runs({"a": events_of_a_run(), "b": later})
+    assert [chart.key for chart in charts] == ["eval_loss", "train_loss"]
+    for chart in charts:
+        assert [(s.name, s.colour) for s in chart.series] == list(
+            zip(("a", "b"), RUN_COLOURS, strict=False)
+        )
+    assert charts[0].series[1].points == ()
+    assert [step for step, _ in charts[1].series[1].points] == [2, 3]
+    assert charts_of_runs({"a": [], "b": []}) == ()

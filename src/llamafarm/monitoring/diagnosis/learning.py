@@ -14,6 +14,7 @@ from llamafarm.monitoring.diagnosis.noise import (
     change_between,
     first_level,
     last_level,
+    surely_above,
     sureness,
 )
 from llamafarm.monitoring.diagnosis.observed import Observed, Stretch
@@ -49,7 +50,8 @@ _UPPER_QUARTILE = 1.150
 
 def learning_rate_too_high(observed: Observed) -> FindingEvent | None:
     """The training loss is above where it started, beyond its noise and by a tenth, and so is the
-    evaluation loss where there is one; or losses stop being numbers at a rate above the guide's.
+    evaluation loss where there is one; or the evaluation loss is so far above the base model's, and
+    the training loss above the first one; or losses stop being numbers at a rate above the guide's.
 
     Source: the overview's "too high: loss spikes"; a rate that is only somewhat high recovers, and
     is not told.
@@ -78,6 +80,13 @@ def learning_rate_too_high(observed: Observed) -> FindingEvent | None:
                 f"the training loss rose from {format_loss(start.mean)} to {format_loss(now.mean)} "
                 f"at a learning rate of {settings.learning_rate:.1e}"
             )
+        elif base and last and (harm := _harm(observed, base, last, now)):
+            confidence = max(confidence, harm)
+            text = (
+                f"the evaluation loss rose from the base model's {format_loss(base.eval_loss)} to "
+                f"{format_loss(last.eval_loss)}, and the training loss did not fall, at a learning "
+                f"rate of {settings.learning_rate:.1e}"
+            )
     if not text:
         return None
     numbers = {
@@ -97,6 +106,21 @@ def learning_rate_too_high(observed: Observed) -> FindingEvent | None:
         advice=f"learning rate {rate:.1e}, and a warm-up",
         patch={patches.RATE: rate, **patches.more_warmup(settings)},
     )
+
+
+def _harm(observed: Observed, base: EvalEvent, last: EvalEvent, now: Level) -> float:
+    """How sure it is that the model became worse than the base by a tenth on the evaluation rows
+    without becoming better on the others, which would be overfitting. 0: it is not.
+    """
+    if now.mean <= observed.stretches[0].loss:
+        return 0.0
+    rise = last.eval_loss - base.eval_loss
+    if rise <= _RISE * base.eval_loss:
+        return 0.0
+    if base.standard_error is None or last.standard_error is None:
+        return 0.0
+    error = math.hypot(base.standard_error, last.standard_error)
+    return surely_above(rise, error, last.rows, len(observed.after(0)))
 
 
 def learning_rate_too_low(observed: Observed) -> FindingEvent | None:
@@ -124,13 +148,18 @@ def learning_rate_too_low(observed: Observed) -> FindingEvent | None:
     if gained >= little or confidence < _LIKELY:
         return None
     rate = patches.higher_rate(settings)
+    below = f"the learning rate is 0 (the guide's lowest is {lowest:.1e})"
+    if settings.learning_rate:
+        below = (
+            f"the learning rate {settings.learning_rate:.1e} is "
+            f"{lowest / settings.learning_rate:.0f} times below the guide's lowest ({lowest:.1e})"
+        )
     return FindingEvent(
         step=observed.last_step,
         rule="learning_rate_too_low",
         text=(
             f"the loss went from {format_loss(start)} to {format_loss(now)} in "
-            f"{observed.last_step} steps, and the learning rate {settings.learning_rate:.1e} is "
-            f"{lowest / settings.learning_rate:.0f} times below the guide's lowest ({lowest:.1e})"
+            f"{observed.last_step} steps, and {below}"
         ),
         confidence=confidence,
         numbers={

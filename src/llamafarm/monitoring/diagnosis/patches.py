@@ -85,10 +85,14 @@ def ends_after(settings: SettingsEvent, step: int) -> Patch:
 
 
 def more_epochs(settings: SettingsEvent) -> Patch:
-    """Twice as many, but no more than the guide's most; nothing where that is reached."""
+    """Twice as many, but no more than the guide's most; nothing where that is reached. In steps
+    where the run was of a number of steps, which then decides.
+    """
     epochs = min(2 * settings.num_epochs, settings.guide_epochs_high)
     if epochs <= settings.num_epochs:
         return {}
+    if settings.num_epochs != int(settings.num_epochs):
+        return {STEPS: math.ceil(epochs * settings.steps_per_epoch)}
     return {EPOCHS: rounded(epochs)}
 
 

@@ -17,6 +17,7 @@ from llamafarm.monitoring.events import (
 )
 from llamafarm.monitoring.history import LossHistory, Point
 from llamafarm.monitoring.lines import trouble_text
+from llamafarm.monitoring.report.colours import RUN_COLOURS
 
 # More than a wide screen has columns for.
 MOST_POINTS = 1200
@@ -33,11 +34,14 @@ _JOIN: Mapping[_Joined, Callable[[Sequence[float]], float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One curve. style: a line, a faint line behind others, or marks joined by a line."""
+    """One curve. style: a line, a faint line behind others, or marks joined by a line; colour: that
+    of its style where empty.
+    """
 
     name: str
     points: tuple[Point, ...]
     style: Style = "line"
+    colour: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,27 @@ class Chart:
     marks: tuple[Mark, ...] = ()
     best_step: int | None = None
     note: str = ""
+
+
+def charts_of_runs(runs: Mapping[str, Sequence[Event]]) -> tuple[Chart, ...]:
+    """The losses of several runs, one colour a run. runs: the events of each, by its name."""
+    colours = {name: RUN_COLOURS[i % len(RUN_COLOURS)] for i, name in enumerate(runs)}
+    found = {name: LossHistory.of(events) for name, events in runs.items()}
+    evaluated = [
+        Series(name, tuple(history.eval_points), "marks", colours[name])
+        for name, history in found.items()
+    ]
+    trained = []
+    note = ""
+    for name, history in found.items():
+        points, shortened = _shortened(history.train_points, "mean")
+        note = note or shortened
+        trained.append(Series(name, _smoothed(points) or points, "line", colours[name]))
+    charts = (
+        Chart("eval_loss", "Eval loss", "", tuple(evaluated)),
+        Chart("train_loss", "Training loss, smoothed", "", tuple(trained), note=note),
+    )
+    return tuple(c for c in charts if any(len(s.points) > 1 for s in c.series))
 
 
 def charts_of(events: Sequence[Event]) -> tuple[Chart, ...]:

@@ -14,7 +14,7 @@ from datetime import datetime
 from llamafarm.data.facts import data_facts
 from llamafarm.decision import Decision
 from llamafarm.errors import count_of, listed
-from llamafarm.monitoring.comparison import Sample
+from llamafarm.monitoring.comparison import Sample, verdict_text
 from llamafarm.monitoring.formats import (
     format_bytes,
     format_duration,
@@ -28,7 +28,7 @@ from llamafarm.monitoring.report.facts import Facts, settings_facts, version_fac
 from llamafarm.monitoring.report.tables import Table, forecast_table, results_table
 from llamafarm.monitoring.run_record import RunRecord
 from llamafarm.monitoring.summary import Finding, set_value
-from llamafarm.monitoring.verdict import verdict
+from llamafarm.monitoring.verdict import run_verdict
 
 _ROWS_NAMED = 6
 _REMARKS = ("warning", "notice")
@@ -147,18 +147,12 @@ def _device(record: RunRecord, device: str) -> str:
 
 def _verdict(record: RunRecord) -> str:
     """One sentence."""
-    step = record.summary.steps
-    match record.status:
-        case "running":
-            return f"Still running, at step {step:,}{_of_steps(record)}."
-        case "failed":
-            why = " ".join(record.error.split()).rstrip(".")
-            return f"Failed at step {step:,}: {why or 'no reason was recorded'}."
-        case "interrupted":
-            return f"Interrupted at step {step:,}: --resume goes on with it."
-        case "stopped":
-            return f"Ended at step {step:,} without a word: --resume goes on with it."
-    return _sentence(verdict(record.summary))
+    return run_verdict(
+        record.summary,
+        status=record.status,
+        error=record.error,
+        total_steps=record.start.total_steps if record.start else None,
+    )
 
 
 def _outcome(record: RunRecord) -> str:
@@ -172,11 +166,10 @@ def _outcome(record: RunRecord) -> str:
         return f"The eval loss is {format_loss(tuned)}{at}."
     change = 100 * (tuned / base - 1)
     losses = f"from {format_loss(base)} to {format_loss(tuned)} ({change:+.1f} %)"
+    paired = summary.against_base
+    if paired is not None and paired.verdict == "no difference":
+        return f"The eval loss went {losses}{at}: {verdict_text(paired)}."
     return f"The eval loss {'fell' if tuned < base else 'rose'} {losses}{at}."
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _of_steps(record: RunRecord) -> str:

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import html
-import re
-from collections.abc import Iterable, Sequence
-
+from llamafarm.monitoring.markdown import escape_markdown, markdown_table
 from llamafarm.monitoring.report.content import Content, ReportedFinding
 from llamafarm.monitoring.report.facts import Facts
 from llamafarm.monitoring.report.tables import Table
-
-# What makes code, links, images, emphasis and cells of a text.
-_MARKUP = re.compile(r"([\\`*\[\]|])")
 
 
 def render_markdown(content: Content) -> str:
@@ -31,11 +25,6 @@ def render_markdown(content: Content) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def escape_markdown(text: str) -> str:
-    """The text on one line, as a reader of Markdown and of HTML in it shows it literally."""
-    return _MARKUP.sub(r"\\\1", html.escape(" ".join(text.split()), quote=False))
-
-
 def _section(title: str, body: str) -> str:
     return f"## {title}\n\n{body}" if body else ""
 
@@ -47,14 +36,14 @@ def _finding(finding: ReportedFinding) -> str:
 
 
 def _facts(facts: Facts) -> str:
-    return _rows(("", ""), facts) if facts else ""
+    return markdown_table(("", ""), facts) if facts else ""
 
 
 def _table(table: Table | None) -> str:
     if table is None:
         return ""
     note = f"\n\n{escape_markdown(table.note)}" if table.note else ""
-    return _rows(table.header, table.rows) + note
+    return markdown_table(table.header, table.rows) + note
 
 
 def _decisions(content: Content) -> str:
@@ -62,10 +51,4 @@ def _decisions(content: Content) -> str:
     chosen = [
         (d.field, d.value, d.source, d.reason) for d in content.decisions if d.source != "default"
     ]
-    return _rows(("value of", "is", "from", "because"), chosen) if chosen else ""
-
-
-def _rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header)]
-    cells = [*lines, *([escape_markdown(text) for text in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+    return markdown_table(("value of", "is", "from", "because"), chosen) if chosen else ""

@@ -6,12 +6,15 @@ import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llamafarm.errors import count_of
 from llamafarm.monitoring.report.charts import Chart
 from llamafarm.monitoring.report.content import Content
-from llamafarm.monitoring.report.plots import Plots, draw
+from llamafarm.monitoring.report.plots import draw, element_ids, library
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _HERE = Path(__file__).parent
 _SECTIONS = (
@@ -24,6 +27,8 @@ _SECTIONS = (
     ("use", "Use and deploy", lambda it: it.usage),
     ("versions", "Versions", lambda it: it.versions or it.strategy_yaml),
 )
+SECTION_KEYS = tuple(key for key, _, _ in _SECTIONS)
+"""Their names, in order."""
 
 
 def render_page(
@@ -34,34 +39,77 @@ def render_page(
     Scripts run by their hash only, and nothing may be loaded: what is not escaped by mistake still
     does nothing.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
-    def safe(text: str) -> Markup:
-        """Text of this program, not of a run."""
-        return Markup(text)  # noqa: S704
-
-    plots = draw(charts) if charts else Plots("", {}, "")
-    script = (_HERE / "page.js").read_text(encoding="utf-8")
-    environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined
-    )
+    plots = draw(charts) if charts else None
+    code = library() if plots else ""
+    script = own_file("page.js")
+    pages = page_environment()
     values: dict[str, Any] = {
         "it": content,
-        "count_of": count_of,
-        "charts": charts,
-        "elements": plots.elements,
-        "pictures": {key: _base64(data) for key, data in (pictures or {}).items()},
-        "sections": [(key, title) for key, title, there in _SECTIONS if there(content)],
-        "chosen": [d for d in content.decisions if d.source != "default"],
-        "defaults": [d for d in content.decisions if d.source == "default"],
-        "policy": _policy([plots.library, script] if charts else []),
-        "style": safe((_HERE / "page.css").read_text(encoding="utf-8")),
-        "data": safe(plots.data),
-        "library": safe(plots.library),
-        "script": safe(script),
+        "parts": run_parts(pages, content, charts, pictures),
+        "sections": sections_of(content),
+        "policy": _policy([code, script] if plots else []),
+        "style": _safe(own_file("page.css")),
+        "data": _safe(plots.data if plots else ""),
+        "library": _safe(code),
+        "script": _safe(script),
     }
-    return environment.get_template("page.html.jinja").render(values)
+    return pages.get_template("page.html.jinja").render(values)
+
+
+def page_environment(*directories: Path) -> Environment:
+    """Where templates are found: those of the report, and those in further directories. What is put
+    into them is escaped, and has to be there.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    pages = Environment(
+        loader=FileSystemLoader([_HERE, *directories]), autoescape=True, undefined=StrictUndefined
+    )
+    pages.globals["count_of"] = count_of
+    return pages
+
+
+def run_parts(
+    pages: Environment,
+    content: Content,
+    charts: Sequence[Chart],
+    pictures: Mapping[str, bytes] | None = None,
+) -> dict[str, str]:
+    """The parts of a page about a run, as HTML by their names: those around the curves, then the
+    sections that there is something in.
+    """
+    pieces: Any = pages.get_template("parts.html.jinja").make_module(
+        {
+            "elements": element_ids(charts),
+            "pictures": {key: _base64(data) for key, data in (pictures or {}).items()},
+        }
+    )
+    sections = sections_of(content)
+    return {
+        "head": pieces.head(content),
+        "large_drawing": pieces.large_drawing(charts),
+        "navigation": pieces.navigation(sections),
+        "small_drawings": pieces.small_drawings(charts),
+        "unread": pieces.unread(content),
+        **{key: getattr(pieces, key)(content) for key, _ in sections},
+    }
+
+
+def sections_of(content: Content) -> list[tuple[str, str]]:
+    """Id and title of the sections that there is something in, in order."""
+    return [(key, title) for key, title, there in _SECTIONS if there(content)]
+
+
+def own_file(name: str) -> str:
+    """A script or a style of the page."""
+    return (_HERE / name).read_text(encoding="utf-8")
+
+
+def _safe(text: str) -> str:
+    """Text of this program, not of a run."""
+    from markupsafe import Markup
+
+    return Markup(text)  # noqa: S704
 
 
 def _policy(scripts: Sequence[str]) -> str:

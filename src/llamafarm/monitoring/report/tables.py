@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from llamafarm.errors import count_of
-from llamafarm.monitoring.comparison import ComparedModel, Comparison
+from llamafarm.monitoring.comparison import ComparedModel, Comparison, verdict_text
 from llamafarm.monitoring.events import EvalEvent
 from llamafarm.monitoring.formats import (
     format_bytes,
@@ -38,26 +38,43 @@ def results_table(record: RunRecord) -> Table | None:
 
 
 def _paired(comparison: Comparison) -> Table:
-    header = ("", "step", "eval loss", "perplexity", "accuracy", "change", "95 % interval", "rows")
+    metrics = sorted({name for model in comparison.models for name in model.metrics})
+    header = (
+        *("", "step", "eval loss", "perplexity", "accuracy"),
+        *("change", "95 % interval", "rows", "verdict"),
+        *metrics,
+    )
     note = f"All on the same {count_of(comparison.rows, 'row')}. {comparison.note}".strip()
-    return _without_empty_columns(header, map(_paired_row, comparison.models), note)
+    rows = (_paired_row(model, metrics) for model in comparison.models)
+    return _without_empty_columns(header, rows, note)
 
 
-def _paired_row(model: ComparedModel) -> tuple[str, ...]:
+def _paired_row(model: ComparedModel, metrics: Sequence[str]) -> tuple[str, ...]:
     low, high = model.change_low, model.change_high
     rows = ""
     if model.rows_better is not None and model.rows_worse is not None:
         rows = f"{model.rows_better:,} better, {model.rows_worse:,} worse"
+        rows += f", {model.rows_same:,} the same" if model.rows_same else ""
+    changes = {each.score: verdict_text(each.paired) for each in model.metric_changes}
     return (
         model.name,
         f"{model.step:,}",
         f"{model.eval_loss:.4f}",
         format_perplexity(model.perplexity),
         "" if model.accuracy is None else f"{model.accuracy:.1%}",
-        "" if model.change is None else f"{model.change:+.4f}",
-        "" if low is None or high is None else f"{low:+.4f} to {high:+.4f}",
+        "" if model.change is None else f"{model.change + 0.0:+.4f}",
+        "" if low is None or high is None else f"{low + 0.0:+.4f} to {high + 0.0:+.4f}",
         rows,
+        model.verdict,
+        *(_metric_cell(model.metrics.get(name), changes.get(name, "")) for name in metrics),
     )
+
+
+def _metric_cell(value: float | None, change: str) -> str:
+    """`0.4321 (better)`."""
+    if value is None:
+        return ""
+    return f"{value:.4f} ({change})" if change else f"{value:.4f}"
 
 
 def _evaluated(record: RunRecord) -> Table | None:

@@ -18,6 +18,7 @@ from llamafarm.errors import Interrupted, RunError, count_of, listed
 from llamafarm.evaluation.loss import LossResult, evaluate_loss
 from llamafarm.hardware.ceiling import MemoryCeiling
 from llamafarm.hardware.out_of_memory import is_out_of_memory, release_memory
+from llamafarm.monitoring.comparison import Sample
 from llamafarm.monitoring.events import (
     EarlyStopEvent,
     EvalEvent,
@@ -29,6 +30,7 @@ from llamafarm.monitoring.events import (
     StartEvent,
     StepEvent,
 )
+from llamafarm.training.backends.pytorch.answer_metrics import Answered, AnswerMetrics
 from llamafarm.training.backends.pytorch.batches import BatchFeed, StepBatch
 from llamafarm.training.backends.pytorch.device import (
     device_utilisation,
@@ -44,6 +46,7 @@ from llamafarm.training.backends.pytorch.gradients import (
 from llamafarm.training.backends.pytorch.keeper import CheckpointKeeper
 from llamafarm.training.backends.pytorch.model import EmbeddingNoise, build_model
 from llamafarm.training.backends.pytorch.optimizer import make_optimizer, make_scheduler
+from llamafarm.training.backends.pytorch.samples import sample_answers
 from llamafarm.training.backends.pytorch.shortage import MemoryRelief
 from llamafarm.training.backends.pytorch.snapshot import Snapshot
 from llamafarm.training.evaluations import RowLossStore
@@ -124,6 +127,7 @@ class _Loop:
         )
         self.keeper = CheckpointKeeper(job, snapshot, self.gradients.drop)
         self.evaluations = RowLossStore(job)
+        self.answers = AnswerMetrics(job, self.trainable)
         self.state = LoopState()
         self.clock = time.monotonic()
         if job.resume is not None:
@@ -151,8 +155,22 @@ class _Loop:
                 state.window_data_seconds += time.monotonic() - asked
                 self._step(batch)
         self.keeper.write_final_model(state)
+        samples = self._samples()
         self._tick()
-        return Outcome(state, peak_memory_bytes(self.device))
+        return Outcome(state, peak_memory_bytes(self.device), samples)
+
+    def _samples(self) -> tuple[Sample, ...]:
+        """A few rows answered. The model in memory is the kept one afterwards, and the run over."""
+        self._tick()
+        try:
+            return sample_answers(self.job, self.trainable, self.state, self._told_rows)
+        except Exception as error:
+            text = f"there are no sample answers: {type(error).__name__}: {str(error)[:160]}"
+            self.emit(MessageEvent(level="warning", text=text))
+            return ()
+
+    def _told_rows(self, rows_done: int, rows: int) -> None:
+        self.emit(EvalProgressEvent(step=self.state.step, rows_done=rows_done, rows=rows))
 
     # One optimizer step.
 
@@ -332,14 +350,17 @@ class _Loop:
                 on_batch=self._evaluation_progress,
                 on_short_memory=self._evaluate_fewer_rows,
             )
+            answered = self.answers.measure(
+                self.state.step, lambda done: self._evaluation_progress(len(rows) + done)
+            )
         except _StopAsked:
             return
-        self._take_result(result, time.monotonic() - started)
+        self._take_result(result, answered, time.monotonic() - started)
 
     def _evaluation_progress(self, rows_done: int) -> None:
         if self.job.stop.received:
             raise _StopAsked
-        total = len(self.job.data.eval or ())
+        total = len(self.job.data.eval or ()) + self.answers.rows
         self.emit(EvalProgressEvent(step=self.state.step, rows_done=rows_done, rows=total))
 
     def _evaluate_fewer_rows(self, rows: int, said: str) -> None:
@@ -350,15 +371,15 @@ class _Loop:
             OutOfMemoryEvent(step=self.state.step, during="evaluation", tokens=0, action=action)
         )
 
-    def _take_result(self, result: LossResult, seconds: float) -> None:
+    def _take_result(self, result: LossResult, answered: Answered, seconds: float) -> None:
         state = self.state
         state.evaluated_step = state.step
         state.eval_loss = result.loss
         if state.step == 0:
             state.base_eval_loss = result.loss
         change, change_error = self.evaluations.change_from(state.best_step, result.by_row)
-        best = self._is_best(result) if state.step else False
-        self.evaluations.keep(state.step, result.by_row)
+        best = self._is_best(result, answered) if state.step else False
+        self.evaluations.keep(state.step, result.by_row, answered.rows, answered.metrics)
         self.emit(
             EvalEvent(
                 step=state.step,
@@ -370,7 +391,7 @@ class _Loop:
                 trained_tokens=result.trained_tokens,
                 seconds=seconds,
                 best=best,
-                metrics={},
+                metrics={name: found.value for name, found in answered.metrics.items()},
                 standard_error=result.by_row.standard_error,
                 change=change,
                 change_standard_error=change_error,
@@ -407,12 +428,12 @@ class _Loop:
                 + " or set on_nonfinite: skip",
             )
 
-    def _is_best(self, result: LossResult) -> bool:
+    def _is_best(self, result: LossResult, answered: Answered) -> bool:
         """Best: better than before at all, and a number. Improvement for early stopping: better by
         the threshold.
         """
         plan, state = self.plan.evaluation, self.state
-        value = metric_value(plan.metric, result)
+        value = metric_value(plan.metric, result, answered)
         if not (math.isfinite(value) and math.isfinite(result.loss)):
             state.evaluations_without_improvement += 1
             return False
@@ -501,8 +522,14 @@ class _Loop:
         self.clock = now
 
 
-def metric_value(metric: str, result: LossResult) -> float:
-    """The number that decides which step is best."""
-    return {"eval_loss": result.loss, "perplexity": result.perplexity, "accuracy": result.accuracy}[
-        metric
-    ]
+def metric_value(metric: str, result: LossResult, answered: Answered) -> float:
+    """The number that decides which step is best; NaN where that metric failed."""
+    by_loss = {
+        "eval_loss": result.loss,
+        "perplexity": result.perplexity,
+        "accuracy": result.accuracy,
+    }
+    if metric in by_loss:
+        return by_loss[metric]
+    found = answered.metrics.get(metric)
+    return math.nan if found is None else found.value

@@ -1,0 +1,78 @@
+"""A few evaluation rows as the base and the kept model answer them, when a run has ended.
+
+Short and bounded in time: for a person to look at, not for a score.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from llamafarm.data.tokenized import TokenRows
+from llamafarm.evaluation.answers import answer_row, rows_with_a_prompt
+from llamafarm.evaluation.generation import Generator
+from llamafarm.monitoring.comparison import Sample, SampleAnswer
+from llamafarm.planning.plan import SAMPLE_ROWS, SAMPLE_SECONDS, SAMPLE_SHARE, SAMPLE_TOKENS
+from llamafarm.training.backends.pytorch.model import TrainableModel
+from llamafarm.training.job import TrainingJob
+from llamafarm.training.state import LoopState
+
+
+def sample_answers(
+    job: TrainingJob,
+    trainable: TrainableModel,
+    state: LoopState,
+    on_rows: Callable[[int, int], None],
+) -> tuple[Sample, ...]:
+    """Greedy answers to the first evaluation rows. Leaves the weights of `final_model/` in memory.
+
+    The base answers too where it is still there, under an adapter that trains no bias. None where a
+    signal came, or the time is up before the first row.
+    """
+    rows = job.data.eval
+    if job.plan.evaluation.answer_metrics:  # the evaluations have answers already
+        return ()
+    asked = rows_with_a_prompt(rows, SAMPLE_ROWS) if rows is not None else []
+    if rows is None or not asked:
+        return ()
+    kept = "best" if job.plan.evaluation.load_best and state.best_step else "last"
+    if kept == "best" and state.best_step != state.step:
+        trainable.load_weights(job.directory.final_model)
+    models = {"base": _base(trainable, job), kept: contextlib.nullcontext}
+    generator = Generator(trainable.model, job.tokenizer)
+    ends_at = time.monotonic() + max(SAMPLE_SECONDS, SAMPLE_SHARE * state.seconds)
+    samples: list[Sample] = []
+    for done, row in enumerate(asked):
+        on_rows(done, len(asked))
+        if job.stop.received or time.monotonic() >= ends_at:
+            break
+        answers = []
+        for name, as_model in models.items():
+            if as_model is not None:
+                with as_model():
+                    answers.append(SampleAnswer(name, _answer(generator, rows, row, ends_at)))
+        prompt, expected = rows.conversation_text(row)
+        samples.append(Sample(str(rows.source(row)), prompt, expected, tuple(answers)))
+    return tuple(samples)
+
+
+def _base(
+    trainable: TrainableModel, job: TrainingJob
+) -> Callable[[], AbstractContextManager[Any]] | None:
+    """The base is the model with its adapter switched off; a full run has no base left, and a bias
+    that was trained stays in it.
+    """
+    model: Any = trainable.model
+    if job.plan.adapter is None or job.plan.adapter.bias != "none":
+        return None
+    switched_off: Callable[[], AbstractContextManager[Any]] = model.disable_adapter
+    return switched_off
+
+
+def _answer(generator: Generator, rows: TokenRows, row: int, ends_at: float) -> str:
+    left = max(0.1, ends_at - time.monotonic())
+    given = answer_row(generator, rows, row, SAMPLE_TOKENS, max_seconds=left)
+    return given.answer

@@ -1,0 +1,1 @@
+"""The dashboard: the runs of a directory in a browser, live, and only read."""
