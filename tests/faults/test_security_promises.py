@@ -74,6 +74,13 @@ def test_remote_code_cannot_be_switched_on() -> None:
         assert strategy.notices
 
 
+@pytest.mark.parametrize("prefix", ["", "native.", "components.fine_tuner.config.native."])
+def test_no_flag_passes_remote_code_on_to_another_engine(prefix: str) -> None:
+    asked = ("components.fine_tuner.type=llamafactory", f"{prefix}trust_remote_code=true")
+    with pytest.raises(StrategyError, match="a model's own code is never run"):
+        default_strategy("s", [parse_set(text) for text in asked])
+
+
 def test_no_command_goes_through_a_shell() -> None:
     for file, tree in _sources():
         for call in _calls(tree):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -98,9 +98,12 @@ def test_any_id_is_written_so_that_it_is_read(tmp_path: Path, strategy_id: str) 
     assert (again.id, again.method.r) == (strategy_id, 4)
 
 
-TEXTS = st.text(st.characters(exclude_categories=("Cs", "Cc", "Cn")) | st.sampled_from("\n\t"))
+TEXTS = st.text(
+    st.characters(exclude_categories=("Cs", "Cc", "Cn")) | st.sampled_from("\n\t\r\x85\u2028\u2029")
+)
 
 
+@example("a\u2028\x85", "")
 @given(TEXTS, st.sampled_from(["", "2e-4", "no", "null", "${X}", "$${X}", "[a", "a: b", "- x"]))
 def test_every_text_survives(
     tmp_path_factory: pytest.TempPathFactory, text: str, special: str

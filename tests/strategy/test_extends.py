@@ -124,6 +124,15 @@ def test_the_fine_tuner_may_be_inherited(tmp_path: Path) -> None:
     assert load(tmp_path, text, name="child").metrics == ("accuracy",)
 
 
+def test_a_type_that_is_null_is_the_default_also_where_another_is_inherited(tmp_path: Path) -> None:
+    base = (
+        "base: {components: {fine_tuner: {type: llamafactory, config: {native: {stage: sft}}}}}\n"
+    )
+    child = "child: {extends: base, components: {fine_tuner: {type: null}}}\n"
+    problem = refuse(tmp_path, base + child, name="child").problems[0]
+    assert problem.hint == "`native` is a key of `type: llamafactory`"
+
+
 def test_a_chain_without_end_is_refused(tmp_path: Path) -> None:
     links = [f"s{n}: {{extends: s{n + 1}, components: {{fine_tuner: {{}}}}}}\n" for n in range(20)]
     text = "".join(links) + "s20: {components: {fine_tuner: {}}}\n"

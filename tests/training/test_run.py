@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -112,8 +113,15 @@ def test_a_disk_error_is_a_failed_run_with_a_hint(plan: TrainingPlan) -> None:
         run_plan(plan, on_event=on_step(2, raises(full)))
     assert failed.value.exit_code == 1
     assert "--resume" in failed.value.hint
+    needed = rf"about {plan.forecast.disk_bytes:,} bytes needed, [\d,]+ free\)$"
+    assert re.search(needed, failed.value.summary)
     assert record(plan)["status"] == "failed"
     assert "No space left" in record(plan)["error"]
+
+
+def test_a_disk_that_is_not_full_says_nothing_of_room(plan: TrainingPlan) -> None:
+    with pytest.raises(RunError, match=r"cannot be written: Input/output error: some/file\n"):
+        run_plan(plan, on_event=on_step(2, raises(OSError(5, "Input/output error", "some/file"))))
 
 
 def test_a_defect_is_not_hidden_and_the_run_has_failed(plan: TrainingPlan) -> None:

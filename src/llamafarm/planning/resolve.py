@@ -21,6 +21,7 @@ from llamafarm.hardware.facts import GIB, DeviceKind, Hardware
 from llamafarm.hardware.precision import PrecisionChoice, choose_precision
 from llamafarm.models.shape import ModelShape
 from llamafarm.models.source import ModelSource
+from llamafarm.monitoring.formats import format_bytes
 from llamafarm.planning import tables
 from llamafarm.planning.batch import (
     BatchSizes,
@@ -407,8 +408,8 @@ def _room_remarks(strategy: Strategy, outlook: Forecast) -> list[Decision]:
     lines = []
     if outlook.disk_bytes > outlook.disk_free_bytes:
         text = (
-            f"the run directory may grow to {outlook.disk_bytes / GIB:.1f} GiB and "
-            f"{outlook.disk_free_bytes / GIB:.1f} GiB are free: write a smaller save_total_limit, "
+            f"the run directory may grow to {format_bytes(outlook.disk_bytes)} and "
+            f"{format_bytes(outlook.disk_free_bytes)} are free: write a smaller save_total_limit, "
             "or an output_dir elsewhere"
         )
         limit = strategy.training_args.save_total_limit

@@ -22,6 +22,8 @@ _IN_PLACE = frozenset({"id", "title", "description", "backend", "file", "origins
 # Passed on as it is: null means something there, below the first key.
 _AS_WRITTEN = frozenset({"native", "distributed"})
 _LINE_WIDTH = 100
+# What YAML takes for the end of a line besides the usual one: only an escape brings it back.
+_BREAKS = frozenset("\r\x85\u2028\u2029")
 
 
 def to_yaml(strategy: Strategy, *, environ: Mapping[str, str] = os.environ) -> str:
@@ -108,7 +110,9 @@ class _Dumper(yaml.SafeDumper):
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     style = None
-    if "\n" in text and not text[0].isspace():
+    if _BREAKS & set(text):
+        style = '"'
+    elif "\n" in text and not text[0].isspace():
         style = "|"
     elif "\n" in text or not isinstance(resolve_plain(text), str):
         style = '"'

@@ -210,12 +210,14 @@ def _backend(chain: Sequence[Found], overrides: Sequence[Override]) -> str:
 
 
 def _written_type(chain: Sequence[Found]) -> str:
-    """`type` of the fine-tuner as the nearest strategy of the chain has it, else the default."""
+    """`type` of the fine-tuner as the nearest strategy of the chain has it, else the default; null
+    there is the default too.
+    """
     for link in chain:
         block = link.fine_tuner.value if link.fine_tuner is not None else None
         entry = block.get("type") if isinstance(block, MappingNode) else None
-        if entry is not None and isinstance(entry.value, ScalarNode) and not entry.value.is_null:
-            return entry.value.text
+        if entry is not None and isinstance(entry.value, ScalarNode):
+            return _BACKENDS[0] if entry.value.is_null else entry.value.text
     return _BACKENDS[0]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -81,8 +82,12 @@ def backend_override(overrides: Sequence[Override]) -> Override | None:
 def _find(path: str, backend: str, spot: Spot, collector: Collector) -> Key | None:
     """The row that a path, whole or short, stands for; otherwise a problem is kept."""
     rows = [row for row in keys() if row.backend in ("", backend) and row.status != "structure"]
-    for ways in (_is_target, _is_path, _ends_target, _ends_path):
-        found = [row for row in rows if ways(row, path)]
+    # A name that has a row of its own is none of those that are the user's own.
+    own = [row for row in rows if row.path.endswith(".*")]
+    named = [row for row in rows if not row.path.endswith(".*")]
+    ways_to_mean = (_is_target, _is_path, _ends_target, _ends_path)
+    for of, ways in itertools.product((named, own), ways_to_mean):
+        found = [row for row in of if ways(row, path)]
         effects = {_target(row, path): row for row in reversed(found) if row.status == "obeyed"}
         effects = effects or {row.path: row for row in reversed(found)}
         if len(effects) == 1:

@@ -112,12 +112,12 @@ def _write_entry(stage: Path, name: str, data: bytes | memoryview) -> dict[str, 
 
 
 def _require_room(directory: Path, expected_bytes: int) -> None:
-    free = _free_bytes(directory)
+    free = free_bytes(directory)
     if expected_bytes and free is not None and free < expected_bytes + _RESERVE_BYTES:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory))
 
 
-def _free_bytes(directory: Path) -> int | None:
+def free_bytes(directory: Path) -> int | None:
     """For anybody but root; None where the file system does not say."""
     try:
         return shutil.disk_usage(directory).free
@@ -127,7 +127,7 @@ def _free_bytes(directory: Path) -> int | None:
 
 def save_failed(final: Path, error: OSError, num_bytes: int) -> SaveFailed:
     """Why a checkpoint is not there, for the reader. num_bytes: its size, as far as known."""
-    free = _free_bytes(final.parent)
+    free = free_bytes(final.parent)
     room = f"at least {num_bytes + _RESERVE_BYTES:,} bytes needed"
     if free is not None:
         room += f", {free:,} free"

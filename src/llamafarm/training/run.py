@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.metadata
 import json
 import secrets
@@ -43,6 +44,7 @@ from llamafarm.training.checkpoint import (
     Checkpoint,
     checkpoint_of,
     fault_of_step,
+    free_bytes,
     list_checkpoints,
     newest_valid,
     verify_checkpoint,
@@ -57,6 +59,7 @@ from llamafarm.training.sinks import all_sinks, require_sinks, run_facts
 from llamafarm.training.state import LoopState
 
 # What is read of trainer_state.json before the backend takes it.
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _STATE = {"identity": dict, "loop": dict, "best_global_step": int, "optimizer": dict}
 _VERSIONS = (
     "llamafarm",
@@ -100,10 +103,21 @@ def run(inputs: RunInputs, options: RunOptions, sinks: Sequence[Sink] = ()) -> R
     try:
         return _run(backend, inputs, options, sinks)
     except OSError as error:
-        raise RunError(
-            f"the run directory cannot be written: {error}",
-            hint="free some disk space, then go on with --resume",
-        ) from error
+        raise _cannot_write(inputs.plan, error) from error
+
+
+def _cannot_write(plan: TrainingPlan, error: OSError) -> RunError:
+    """Where the disk is full, with the bytes that all of the run needs."""
+    room = ""
+    if error.errno in _FULL:
+        room = f" (about {plan.forecast.disk_bytes:,} bytes needed"
+        free = free_bytes(plan.output_dir)
+        room += ")" if free is None else f", {free:,} free)"
+    what = f"{error.strerror or error}: {error.filename or plan.output_dir}"
+    return RunError(
+        f"the run directory cannot be written: {what}{room}",
+        hint="free some disk space, then go on with --resume",
+    )
 
 
 def _run(
