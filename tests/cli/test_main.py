@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -262,3 +263,16 @@ def test_the_shims_run_the_same_command_line() -> None:
             check=True,
         )
         assert usage in done.stdout.splitlines()[0]
+
+
+def test_ctrl_c_while_the_process_leaves_is_no_traceback() -> None:
+    script = (
+        "import atexit, os, signal, sys\n"
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))\n"
+        "sys.argv = ['llamafarm', '--version']\n"
+        "from llamafarm.cli.main import run\n"
+        "run()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.startswith("llamafarm ")
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")

@@ -109,4 +109,4 @@ def test_less_memory_than_the_table_asks_for_is_warned_about() -> None:
 
 def test_too_little_disk_is_a_warning() -> None:
     found = plan_for(Strategy(id="s"), disk_gib=0.01)
-    assert "GiB are free" in remarks(found, "training_args.save_total_limit")[0]
+    assert "10.2 MiB are free" in remarks(found, "training_args.save_total_limit")[0]

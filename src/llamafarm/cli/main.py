@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -77,8 +78,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run() -> None:
     """The console script."""
+    sys.exit(run_process(sys.argv[1:]))
+
+
+def run_process(argv: Sequence[str]) -> int:
+    """The whole of a process: from here on nothing else is done in it than to leave."""
     _prepare_process()
-    sys.exit(main())
+    code = main(argv)
+    # A library's clean-up at exit would show Ctrl-C as a traceback.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return code
 
 
 def run_function(function: Callable[..., None], name: str, example: str) -> int:

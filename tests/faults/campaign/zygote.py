@@ -334,10 +334,9 @@ def _call(order: _Order) -> int:
     sys.stdout = os.fdopen(1, "w", closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
     sys.argv = ["llamafarm", *order.argv]
-    from llamafarm.cli.main import _prepare_process, main
+    from llamafarm.cli.main import run_process
 
-    _prepare_process()
-    return main(list(order.argv))
+    return run_process(order.argv)
 
 
 def _leave(code: int) -> None:
