@@ -1,9 +1,7 @@
 """Raw files to training rows: `python prepare_data.py --input RAW --output data.jsonl`."""
 
-import sys
-
-from llamafarm.cli.main import run_function
+from llamafarm.cli.main import leave, run_function
 from llamafarm.cli.prepare import SCRIPT_EXAMPLE, script
 
 if __name__ == "__main__":
-    sys.exit(run_function(script, "prepare_data.py", SCRIPT_EXAMPLE))
+    leave(run_function(script, "prepare_data.py", SCRIPT_EXAMPLE))

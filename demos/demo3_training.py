@@ -2,10 +2,8 @@
 demos/README.md.
 """
 
-import sys
-
 from llamafarm.cli import demo
-from llamafarm.cli.main import run_function
+from llamafarm.cli.main import leave, run_function
 
 if __name__ == "__main__":
-    sys.exit(run_function(demo.command, "demo3_training.py", demo.EXAMPLE))
+    leave(run_function(demo.command, "demo3_training.py", demo.EXAMPLE))

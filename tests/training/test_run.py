@@ -120,7 +120,9 @@ def test_a_disk_error_is_a_failed_run_with_a_hint(plan: TrainingPlan) -> None:
 
 
 def test_a_disk_that_is_not_full_says_nothing_of_room(plan: TrainingPlan) -> None:
-    with pytest.raises(RunError, match=r"cannot be written: Input/output error: some/file\n"):
+    with pytest.raises(
+        RunError, match=r"cannot be written: Input/output error: some/file\n.*see what the disk has"
+    ):
         run_plan(plan, on_event=on_step(2, raises(OSError(5, "Input/output error", "some/file"))))
 
 

@@ -11,7 +11,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperCommand
@@ -76,26 +76,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _handle_errors(lambda: _dispatch(argv), argv)
 
 
-def run() -> None:
+def run() -> NoReturn:
     """The console script."""
-    sys.exit(run_process(sys.argv[1:]))
-
-
-def run_process(argv: Sequence[str]) -> int:
-    """The whole of a process: from here on nothing else is done in it than to leave."""
     _prepare_process()
-    code = main(argv)
-    # A library's clean-up at exit would show Ctrl-C as a traceback.
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    return code
+    leave(main())
 
 
 def run_function(function: Callable[..., None], name: str, example: str) -> int:
-    """The same for a script that is a single command."""
+    """The same for a script that is a single command; it then leaves with the exit code."""
     _prepare_process()
     argv = sys.argv[1:]
     return _handle_errors(lambda: _run(build_command(function, name, example), name, argv), argv)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process. In a library's clean-up Ctrl-C would be a traceback: it ends it at once."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.exit(code)
 
 
 def _prepare_process() -> None:

@@ -225,7 +225,7 @@ class BoundedContext(Context):
         inner: Any = super().derived(locals)
         inner.tick, inner.spend = self.tick, self.spend
         inner._look_at_clock = self._look_at_clock
-        return inner  # type: ignore[no-any-return]
+        return inner  # type: ignore[no-any-return]  # jinja2 gives the same class
 
     def _limit(self) -> int:
         if self._most is None:
@@ -509,7 +509,7 @@ def _unprinted(namespace: Any) -> Any:
     would never end.
     """
 
-    class Namespace(namespace):  # type: ignore[misc]
+    class Namespace(namespace):  # type: ignore[misc]  # jinja2 names it at run time
         def __repr__(self) -> str:
             return "<namespace>"
 

@@ -58,8 +58,8 @@ from llamafarm.training.signals import StopRequest
 from llamafarm.training.sinks import all_sinks, require_sinks, run_facts
 from llamafarm.training.state import LoopState
 
-# What is read of trainer_state.json before the backend takes it.
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+# What is read of trainer_state.json before the backend takes it.
 _STATE = {"identity": dict, "loop": dict, "best_global_step": int, "optimizer": dict}
 _VERSIONS = (
     "llamafarm",
@@ -108,15 +108,16 @@ def run(inputs: RunInputs, options: RunOptions, sinks: Sequence[Sink] = ()) -> R
 
 def _cannot_write(plan: TrainingPlan, error: OSError) -> RunError:
     """Where the disk is full, with the bytes that all of the run needs."""
-    room = ""
+    room, remedy = "", "see what the disk has"
     if error.errno in _FULL:
+        remedy = "free some disk space"
         room = f" (about {plan.forecast.disk_bytes:,} bytes needed"
         free = free_bytes(plan.output_dir)
         room += ")" if free is None else f", {free:,} free)"
     what = f"{error.strerror or error}: {error.filename or plan.output_dir}"
     return RunError(
         f"the run directory cannot be written: {what}{room}",
-        hint="free some disk space, then go on with --resume",
+        hint=f"{remedy}, then go on with --resume",
     )
 
 

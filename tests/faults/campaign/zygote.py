@@ -32,7 +32,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 ROOT = Path(__file__).parents[3]
 PATIENCE_SECONDS = 120.0
@@ -316,7 +316,7 @@ def _be_the_child(order: _Order) -> None:
         os.chdir(order.cwd)
         os.environ.update(order.env)
         _forget_random_numbers()
-        code = _call(order)
+        _call(order)
     except KeyboardInterrupt:
         code = 130
         traceback.print_exc()
@@ -327,16 +327,16 @@ def _be_the_child(order: _Order) -> None:
     _leave(code)
 
 
-def _call(order: _Order) -> int:
+def _call(order: _Order) -> NoReturn:
     if order.before:
         pickle.loads(order.before)()
     # As the interpreter makes them, now that it is settled what the descriptors are.
     sys.stdout = os.fdopen(1, "w", closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
     sys.argv = ["llamafarm", *order.argv]
-    from llamafarm.cli.main import run_process
+    from llamafarm.cli.main import run
 
-    return run_process(order.argv)
+    run()
 
 
 def _leave(code: int) -> None:
