@@ -248,6 +248,8 @@ def test_evaluate_runs_tasks_instead_of_a_dataset(llamafarm: Run, fake_api: Fake
         (["--tasks", "t", "--compare-base"], "--compare-base  has no effect together with --tasks"),
         (["--tasks", "t", "--metric", "m.f"], "--metric  has no effect together with --tasks"),
         (["--dataset", "e", "--limit", "3"], "--limit  only works together with --tasks"),
+        (["--tasks", " ,"], "--tasks  names no task"),
+        (["--tasks", "t", "--allow-custom-metrics"], "--allow-custom-metrics  has no effect"),
         (["--tasks", "t", "--limit", "0"], "--limit  expected a whole number of at least 1"),
     ],
 )
@@ -313,3 +315,13 @@ def test_doctor_tells_whether_the_converter_of_llama_cpp_is_there(
     else:
         assert "LLAMA_CPP_PATH" in part["how_to_get"]
     assert done.code == 0
+
+
+def test_evaluate_shows_a_score_that_only_one_of_two_models_has(
+    llamafarm: Run, fake_api: Fake
+) -> None:
+    tuned = replace(SCORES, metrics={"mine.polite": 0.5})
+    report = EvaluationReport("run", "eval.jsonl", 30, 900, tuned, base=SCORES)
+    fake_api("evaluate", report)
+    done = llamafarm("evaluate", "run", "--dataset", "eval.jsonl", "--compare-base")
+    assert ["mine.polite", "0.5"] in [line.split() for line in done.out.splitlines()]

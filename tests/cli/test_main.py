@@ -105,8 +105,9 @@ def test_the_version_is_a_result(llamafarm: Run) -> None:
         (
             ["evaluate", "run"],
             (
-                "error: llamafarm evaluate: missing option `--dataset`\n"
-                "hint: llamafarm evaluate --help\n"
+                "error: the command line has 1 problem\n"
+                "  --dataset  is missing: there is nothing to measure on\n"
+                "             hint: or name --tasks of lm-eval\n"
             ),
         ),
     ],

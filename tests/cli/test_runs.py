@@ -94,6 +94,7 @@ def test_a_program_gets_every_number(llamafarm: Run, runs: Path) -> None:
         (("nothing",), "the directory nothing does not exist"),
         (("first", "nothing"), "nothing is not a run directory: there is no such directory"),
         (("first", "fine_tuned_models/first"), "is named twice"),
+        (("first", "second", "--sort", "loss"), "--sort  has no effect where runs are compared"),
         (("--sort", "colour"), "expected one of started, name, status, loss, change, time, speed"),
     ],
 )
