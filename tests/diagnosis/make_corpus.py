@@ -89,6 +89,9 @@ def main() -> None:
     importlib.import_module("llamafarm.training.backends.pytorch.loop")
     processes = multiprocessing.get_context("fork")
     for number, case in enumerate(missing, start=1):
+        # Another one may have made it meanwhile.
+        if corpus_file(case).exists():
+            continue
         started = time.monotonic()
         process = processes.Process(target=make, args=(case,), daemon=True)
         process.start()
