@@ -154,3 +154,19 @@ def test_another_name_is_an_error_that_teaches(name: str, text: str) -> None:
     with pytest.raises(UserError) as refused:
         explain_field(StrategyInfo("s", "", "", (), ()), name)
     assert text in refused.value.render()
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [("base_model", "base_model.id"), ("precision", "training_args.mixed_precision")],
+)
+def test_a_field_is_found_by_its_name_in_the_list(name: str, path: str) -> None:
+    known = info("mine", FILE)
+    field = explain_field(known, name)
+    assert field.path == path and field.decision == found(known, name)
+
+
+def test_a_value_that_follows_from_others_is_called_that() -> None:
+    known = info("mine", FILE)
+    with pytest.raises(UserError, match=r"`total_steps` is no field: \d+ follows"):
+        explain_field(known, "total_steps")

@@ -278,3 +278,55 @@ def test_a_file_looks_as_agreed(
     made = recommend(RecommendRequest((rows,), name="mine", for_beginners=kind == "init"))
     masked = re.sub(r"#   forecast .*", "#   forecast  …", made.text)
     assert masked == (GOLDEN / f"{kind}.yaml").read_text(encoding="utf-8")
+
+
+def test_a_name_that_only_looks_like_a_home_directory_is_a_file(
+    here: Path, flags: Callable[..., tuple[Override, ...]]
+) -> None:
+    write_jsonl(here / "~nobody.jsonl", map(qa, range(20)))
+    target = here / "sub" / "mine.yaml"
+    recommend(RecommendRequest(overrides=flags(dataset="~nobody.jsonl"), file=target))
+    assert plan_of(load_strategy(target, "recommended", environ={})).data
+
+
+def test_a_file_that_lies_here_by_a_roundabout_way_names_its_rows_as_they_were_given(
+    here: Path, flags: Callable[..., tuple[Override, ...]]
+) -> None:
+    (here / "sub").mkdir()
+    write_jsonl(here / "rows#1.jsonl", map(qa, range(20)))
+    asked = flags(dataset="rows#1.jsonl")
+    roundabout = Path("sub") / ".." / "mine.yaml"
+    recommend(RecommendRequest(overrides=asked, file=roundabout))
+    assert "path: rows#1.jsonl" in (here / "mine.yaml").read_text()
+    recommend(RecommendRequest(overrides=asked, file=here / "sub" / "mine.yaml"))
+    assert f"path: {here / 'rows#1.jsonl'}" in (here / "sub" / "mine.yaml").read_text()
+
+
+def test_rows_that_were_left_out_are_counted(
+    here: Path, flags: Callable[..., tuple[Override, ...]]
+) -> None:
+    write_jsonl(here / "rows.jsonl", [*map(qa, range(20)), {"unknown": 1}])
+    made = recommend(RecommendRequest(overrides=flags(dataset="rows.jsonl"), skip_bad_rows=True))
+    assert ", 1 left out; " in made.text
+
+
+def test_an_empty_name_of_the_rows_is_not_the_same_as_none(
+    flags: Callable[..., tuple[Override, ...]],
+) -> None:
+    with pytest.raises(UserError):
+        recommend(RecommendRequest(overrides=flags(dataset="")))
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "evil\x1b[31m\nx"])
+def test_a_name_that_no_strategy_can_have_is_refused_in_one_line(name: str) -> None:
+    with pytest.raises(StrategyError, match="no strategy can be called") as caught:
+        recommend(RecommendRequest(name=name))
+    (problem,) = caught.value.problems
+    assert (problem.where, "letter or digit" in problem.message) == ("--name", True)
+    assert caught.value.summary.isprintable()
+
+
+def test_a_directory_is_refused_before_anything_is_read(here: Path) -> None:
+    (here / "sub").mkdir()
+    with pytest.raises(OutputError, match="sub is a directory"):
+        recommend(RecommendRequest(file=Path("sub"), overwrite=True))

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import importlib.util
 import inspect
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -161,3 +163,19 @@ def test_the_verbs_stay_functions_after_they_were_used(tmp_path: Path) -> None:
     for verb in ("runs", "compare_runs", "dashboard"):
         assert inspect.isfunction(getattr(llamafarm, verb))
         assert importlib.util.find_spec(f"llamafarm.{verb}") is None
+
+
+def test_a_directory_that_is_not_ours_to_read_costs_no_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run(tmp_path / "ours")
+    (tmp_path / "theirs").mkdir()
+    stat = os.stat
+
+    def refusing(path: str | Path, **others: bool) -> os.stat_result:
+        if Path(path).parent == tmp_path / "theirs":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return stat(path, **others)
+
+    monkeypatch.setattr(os, "stat", refusing)
+    assert find_runs(tmp_path) == (tmp_path / "ours",)

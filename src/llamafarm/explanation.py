@@ -78,7 +78,7 @@ def explain_field(info: StrategyInfo, name: str) -> FieldInfo:
     from llamafarm.strategy.fields import field_specs
     from llamafarm.strategy.values import expected
 
-    path = _path_of(name)
+    path = _path_of(name, info)
     spec = field_specs()[path]
     names = {short_field(path), decision_name(path)}
     about = [d for d in info.decisions if d.field in names]
@@ -155,14 +155,20 @@ def _with_places(strategy: Strategy, decisions: Iterable[Decision]) -> tuple[Dec
     return tuple(map(placed, decisions))
 
 
-def _path_of(name: str) -> str:
-    """The field of this path, or the only one whose path ends so."""
+def _path_of(name: str, info: StrategyInfo) -> str:
+    """The field of this path, of this name in the list, or the only one whose path ends so."""
+    from llamafarm.planning.recommended import decision_name
     from llamafarm.strategy.fields import field_specs
     from llamafarm.strategy.values import did_you_mean, nearest
 
     paths = tuple(field_specs())
-    if name in paths:
-        return name
+    listed = [path for path in paths if decision_name(path) == name]
+    if name in paths or listed:
+        return name if name in paths else listed[0]
+    if follows := next((d for d in info.decisions if d.field == name), None):
+        why = f" ({follows.reason})" if follows.reason else ""
+        text = f"`{name}` is no field: {follows.value} follows from the others{why}"
+        raise UserError(text, hint="`info NAME` lists the fields")
     found = [path for path in paths if path.endswith(f".{name}")]
     if len(found) == 1:
         return found[0]

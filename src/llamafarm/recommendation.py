@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llamafarm.decision import Decision
-from llamafarm.errors import OutputError, StrategyError, count_of
+from llamafarm.errors import OutputError, Problem, StrategyError, count_of
 from llamafarm.monitoring.events import Event
 from llamafarm.readiness import Planned, find_model, plan_run
 
@@ -33,6 +33,10 @@ _PATHS = (
     *(f"dataset.{name}" for name in ("path", "train_file", "eval_file", "test_file")),
 )
 _EVAL_SPLIT = "dataset.eval_split"
+_NAME_RULE = (
+    "it names a directory: it begins with a letter or digit, and holds no slash and no control "
+    "character"
+)
 
 
 @dataclass(frozen=True)
@@ -224,6 +228,8 @@ def _run_facts(planned: Planned) -> list[str]:
     sides = f"{count_of(report.train.rows, 'row')} to train on"
     if report.eval is not None:
         sides += f", {report.eval.rows:,} to evaluate on"
+    if report.rows_dropped:
+        sides += f", {report.rows_dropped:,} left out"
     outlook = plan.forecast
     need = (
         f"{format_bytes(outlook.memory_bytes)} of memory, "
@@ -249,7 +255,8 @@ def _indented(lines: Iterable[str]) -> list[str]:
 
 def _has_data(strategy: Strategy) -> bool:
     data = strategy.dataset
-    return bool(data.path or data.train_file or data.mix or data.dataset_name)
+    named = (data.path, data.train_file, data.dataset_name)
+    return bool(data.mix) or any(name is not None for name in named)
 
 
 def _with_table_share(strategy: Strategy) -> Strategy:
@@ -269,25 +276,32 @@ def _with_paths(strategy: Strategy, file: Path | None) -> Strategy:
     """
     from llamafarm.strategy.dump import with_values
 
-    target = Path.cwd() if file is None else file.absolute().parent
+    here = Path.cwd()
+    target = here if file is None else Path(os.path.normpath(file.absolute().parent))
     changed: dict[str, object] = {}
     for path in _PATHS:
         section, _, leaf = path.partition(".")
         name = getattr(getattr(strategy, section), leaf)
-        if name and target != Path.cwd() and os.path.exists(_file_part(name)):  # noqa: PTH110
-            absolute = Path(name).expanduser().absolute()
+        if name and target != here and _is_there(name):
+            absolute = here / _at_home(name)
             inside = absolute.is_relative_to(target)
             changed[path] = str(absolute.relative_to(target) if inside else absolute)
     return with_values(strategy, changed) if changed else strategy
 
 
-def _file_part(name: str) -> str:
-    """The file of `dataset_info.json#NAME`."""
-    return os.path.expanduser(name.partition("#")[0])  # noqa: PTH111  # see planning.locations
+def _is_there(name: str) -> bool:
+    """Whether it is a path from here: a file or directory, or the file of `FILE#NAME`."""
+    paths = (_at_home(name), _at_home(name.partition("#")[0]))
+    return any(os.path.exists(path) for path in paths if path)  # noqa: PTH110
+
+
+def _at_home(name: str) -> str:
+    return os.path.expanduser(name)  # noqa: PTH111  # see planning.locations
 
 
 def _check_name(strategy: Strategy) -> None:
     """Raises StrategyError for a name that no strategy can have."""
+    from llamafarm.strategy.annotate import one_line
     from llamafarm.strategy.containers import read_layout
     from llamafarm.strategy.dump import to_yaml
     from llamafarm.strategy.yaml_reader import parse_yaml
@@ -296,12 +310,15 @@ def _check_name(strategy: Strategy) -> None:
     problems = [*layout.problems, *(problem for _, problem in layout.broken)]
     if problems:
         raise StrategyError(
-            f"no strategy can be called {strategy.id}", problems, hint="letters, digits and _"
+            f'no strategy can be called "{one_line(strategy.id)}"',
+            [Problem(_NAME_RULE, where="--name")],
         )
 
 
 def _check_file(request: RecommendRequest) -> None:
     file = request.file
+    if file is not None and os.path.isdir(file):  # noqa: PTH112  # a name may be too long
+        raise OutputError(f"{file} is a directory", hint="name a file in it")
     if file is None or request.overwrite or not os.path.lexists(file):
         return
     raise OutputError(

@@ -16,7 +16,13 @@ from llamafarm.monitoring.run_comparison import (
     compare_runs,
 )
 from llamafarm.monitoring.run_overview import UNREADABLE, RunOverview, overview_of, sort_runs
-from llamafarm.monitoring.run_record import RUN_FILE, RunRecord, find_run, read_run_record
+from llamafarm.monitoring.run_record import (
+    RUN_FILE,
+    RunRecord,
+    find_run,
+    is_so,
+    read_run_record,
+)
 
 DEFAULT_DIRECTORY = Path("fine_tuned_models")
 MOST_RUNS = 1000
@@ -67,8 +73,8 @@ def find_runs(directory: Path) -> tuple[Path, ...]:
     """The run directories at or under a directory, links left out, at most one more than
     MOST_RUNS. Raises OutputError where there is no directory.
     """
-    if not directory.is_dir():
-        what = "is a file" if directory.exists() else "does not exist"
+    if not is_so(directory.is_dir):
+        what = "is a file" if is_so(directory.exists) else "does not exist"
         raise OutputError(
             f"the directory {directory} {what}",
             hint="name the directory that the runs are in; `train` writes to "
@@ -89,7 +95,7 @@ def _run_directories(directory: Path) -> Iterator[Path]:
         if not waiting:
             return
         place, depth = waiting.pop()
-        if (place / RUN_FILE).is_file():
+        if is_so((place / RUN_FILE).is_file):
             yield place
         elif depth < _DEEPEST:
             waiting += [(inside, depth + 1) for inside in reversed(_directories_in(place))]
@@ -138,7 +144,8 @@ def compare(
 
 def _find(path: Path, directory: Path) -> Path:
     elsewhere = directory / path
-    return find_run(path if path.exists() or not elsewhere.exists() else elsewhere).resolve()
+    is_here = is_so(path.exists) or not is_so(elsewhere.exists)
+    return find_run(path if is_here else elsewhere).resolve()
 
 
 def _short_names(roots: Sequence[Path]) -> list[str]:

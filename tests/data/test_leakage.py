@@ -163,3 +163,8 @@ def test_leaks_are_told_in_words() -> None:
 def test_the_share_counts_what_the_gate_counts() -> None:
     assert np.isclose(REPORT.share, 0.02)
     assert replace(REPORT, rows=0).share == 0
+
+
+def test_a_side_that_only_another_version_knows_is_called_by_its_name() -> None:
+    report = replace(REPORT, side="calibration")
+    assert leakage_text(report).startswith("6 of 100 calibration rows: ")

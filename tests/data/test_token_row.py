@@ -407,3 +407,14 @@ def test_comparing_the_end_of_a_prompt_finds_what_comparing_all_of_it_finds(
             alone = tokenizer(prompt, add_special_tokens=False)["input_ids"]
             if result.counts.answers_inexact == 0:
                 assert result.counts.answers_other_prompt == (ids[: len(alone)] != alone)
+
+
+def test_nothing_is_asked_of_a_row_whose_last_answer_is_cut_off(tokenizer: Any) -> None:
+    """The tokens before an earlier answer are no question for the last one."""
+    first, second = (_chat(3, *each).messages for each in (("One?", "1."), ("Two?", "2.")))
+    chat = Conversation(RowRef("r.jsonl", 3), (*first, *second))
+    whole = _encode(tokenizer, chat).rows[0][1]
+    last = int(np.flatnonzero(np.diff(whole.trained.astype(np.int8)) == 1)[-1]) + 1
+    assert whole.prompt == "Two?"
+    assert _encode(tokenizer, chat, max_length=last + 1).rows[0][1].prompt == "Two?"
+    assert _encode(tokenizer, chat, max_length=last).rows[0][1].prompt == ""

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from llamafarm.errors import DataError, ModelError
+from llamafarm.errors import DataError, ModelError, UserError
 from llamafarm.evaluation.evaluate import evaluate_source
+from llamafarm.evaluation.metrics import AnswerMetric
 from llamafarm.evaluation.report import EvaluationReport
 from llamafarm.evaluation.request import EvaluationTask, find_dataset
 from llamafarm.models.load import find_model_directory, load_finished_model
@@ -44,6 +45,7 @@ def evaluate(
     *,
     compare_base: bool = False,
     answered: int = 0,
+    metrics: Sequence[AnswerMetric] = (),
     seen: list[tuple[int, int]] | None = None,
 ) -> EvaluationReport:
     def load(name: str) -> tuple[Any, Any]:
@@ -55,6 +57,7 @@ def evaluate(
         EvaluationTask(rows, answered, max_new_tokens=8),
         others=[str(other) for other in others],
         compare_base=compare_base,
+        metrics=metrics,
         load=load,
         threads=1,
         on_rows=lambda *numbers: progress.append(numbers),
@@ -151,3 +154,47 @@ def test_a_dataset_that_is_not_there_is_named_with_what_is_like_it(tmp_path: Pat
     with pytest.raises(DataError, match="does not exist") as fault:
         find_dataset(Path("question.jsonl"), tmp_path, None)
     assert "questions.jsonl" in fault.value.hint
+
+
+def test_less_of_a_metric_is_better_where_that_is_known(adapter: Path, tmp_path: Path) -> None:
+    rows = write_jsonl(tmp_path / "r.jsonl", map(qa, range(8)))
+    calls = iter((0.0, 1.0))  # of the adapter, then of its base
+
+    def slips(answers: Sequence[str], references: Sequence[str]) -> list[float]:
+        return [next(calls)] * len(answers)
+
+    metric = AnswerMetric("slips", slips, greater_is_better=False)
+    found = evaluate(adapter, rows, compare_base=True, answered=8, metrics=[metric])
+    assert found.paired is not None
+    change = next(each.paired for each in found.paired.scores if each.score == "slips")
+    assert (change.change, change.better, change.verdict) == (-1.0, 8, "better")
+
+
+def test_what_keeps_a_metric_of_the_base_from_being_had_is_told(
+    adapter: Path, tmp_path: Path
+) -> None:
+    rows = write_jsonl(tmp_path / "r.jsonl", map(qa, range(2)))
+    calls = iter((1.0,))
+    metric = AnswerMetric("once", lambda answers, references: next(calls))
+    found = evaluate(adapter, rows, compare_base=True, answered=1, metrics=[metric])
+    assert found.warnings == ("base: once failed: StopIteration: ",)
+
+
+def test_a_model_that_is_named_twice_is_refused_before_anything_is_measured(
+    adapter: Path, export: Path, tmp_path: Path
+) -> None:
+    rows = write_jsonl(tmp_path / "r.jsonl", [qa(0)])
+    seen: list[tuple[int, int]] = []
+    with pytest.raises(UserError, match="is named twice"):
+        evaluate(adapter, rows, [export, export], seen=seen)
+    assert seen == []
+
+
+def test_a_model_that_is_called_like_a_column_has_a_column_of_its_own(
+    adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = write_jsonl(tmp_path / "r.jsonl", [qa(0)])
+    shutil.copytree(adapter, tmp_path / "tuned")
+    monkeypatch.chdir(tmp_path)
+    found = evaluate(adapter, rows, ["tuned"])
+    assert (found.name, found.compared[0].name) == ("tuned", str(tmp_path / "tuned"))

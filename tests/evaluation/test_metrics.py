@@ -6,7 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from llamafarm.evaluation.metrics import (
     ANSWER_METRICS,
@@ -119,3 +121,9 @@ def test_what_is_no_metric_says_why(function: object, said: str) -> None:
 def test_a_function_that_raises_is_named_with_its_error(own_module: Path) -> None:
     with pytest.raises(MetricError, match=r"fails failed: KeyError: 'no such word'"):
         measure(find("fails", own_module), ["x"], ["x"])
+
+
+@pytest.mark.parametrize("number", [np.float32(0.5), np.array(0.5), torch.tensor(0.5)])
+def test_a_number_of_numpy_or_torch_is_one_number(number: object) -> None:
+    found = measure(AnswerMetric("m", lambda a, r: number), ["x", "y"], ["x", "y"])
+    assert (found.value, found.by_row) == (0.5, ())

@@ -54,3 +54,14 @@ def test_what_is_asked_for_and_cannot_be_had_is_an_error(run: Path) -> None:
 def test_a_model_that_is_no_run_has_none(tmp_path: Path) -> None:
     assert find_metrics(str(tmp_path), (), allow_custom=True) == ((), ())
     assert find_metrics("not/there", (), allow_custom=True) == ((), ())
+
+
+def test_less_is_better_where_the_strategy_of_the_run_says_so(run: Path) -> None:
+    name = f"mine_{run.name}.words"
+    (metric,), _ = find_metrics(str(run), (), allow_custom=True)
+    assert metric.greater_is_better is None
+    told = f"training_args: {{metric_for_best_model: {name}, greater_is_better: false}}"
+    text = STRATEGY.replace("MODULE.words", name).replace("method:", f"{told}, method:")
+    (run / "strategy.yaml").write_text(text)
+    (metric,), _ = find_metrics(str(run), (), allow_custom=True)
+    assert (metric.name, metric.greater_is_better) == (name, False)

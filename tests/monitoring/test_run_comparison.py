@@ -194,3 +194,15 @@ def test_a_bomb_of_aliases_is_no_strategy() -> None:
 def test_one_run_is_nothing_to_compare() -> None:
     with pytest.raises(ValueError, match="nothing to compare"):
         compare_runs([NamedRun("a", RECORD)])
+
+
+def test_metrics_of_answers_are_measures_too() -> None:
+    first, second = (
+        replace(RECORD, summary=replace(RECORD.summary, metrics=metrics))
+        for metrics in ({"rouge_l": 0.25}, {"rouge_l": 0.5, "mine.polite": 0.1})
+    )
+    runs = [NamedRun("a", first), NamedRun("b", second)]
+    found = {measure.name: measure for measure in compare_runs(runs).measures}
+    assert found["rouge_l"].values == (0.25, 0.5)
+    assert found["rouge_l"].changes == (None, pytest.approx(100))
+    assert found["mine.polite"].texts == ("", "0.1000")

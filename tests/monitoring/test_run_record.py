@@ -152,3 +152,23 @@ def test_the_comparison_is_what_the_file_has(tmp_path: Path) -> None:
     (root / "comparison.json").write_text('{"rows": 2, "models": [], "later": 1}')
     found: RunRecord = read_run_record(root)
     assert found.comparison == Comparison(2, ())
+
+
+@pytest.mark.parametrize(("name", "size"), [("metrics.jsonl", 600), ("summary.json", 200)])
+def test_what_is_far_too_large_is_not_read(tmp_path: Path, name: str, size: int) -> None:
+    root = write_run(tmp_path)
+    with (root / name).open("ab") as file:
+        file.truncate(size * 1024**2)
+    (told,) = read_run_record(root).unread
+    assert told.startswith(f"{name} is larger than")
+
+
+def test_a_pipe_for_a_lock_is_not_waited_for(tmp_path: Path) -> None:
+    root = write_run(tmp_path, EVENTS[:5], status="running")
+    os.mkfifo(root / ".lock")
+    assert read_run_record(root).status == "stopped"
+
+
+def test_a_name_that_is_too_long_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="there is no such directory"):
+        find_run(tmp_path / ("x" * 300))

@@ -234,3 +234,11 @@ def test_the_end_names_no_file_that_is_not_there(tmp_path: Path) -> None:
 def test_the_end_of_a_run_without_evaluation_compares_nothing(tmp_path: Path) -> None:
     text = render_summary(summarise([step_event(1), end_event(1)]), tmp_path)
     assert "base" not in text.replace("--compare-base", "") and "gap" not in text
+
+
+def test_a_summary_of_before_there_were_metrics_is_read() -> None:
+    value = summarise(events_of_a_run()).to_json()
+    for later in ("findings", "against_base", "last_against_best", "metrics", "base_metrics"):
+        del value[later]
+    found = RunSummary.from_json(value)
+    assert (found.eval_loss, found.metrics, found.base_metrics) == (1.839, {}, {})

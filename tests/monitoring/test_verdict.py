@@ -122,3 +122,8 @@ def test_a_finished_run_says_its_verdict_as_a_sentence() -> None:
 def test_any_other_run_says_how_it_ended(status: str, text: str) -> None:
     error = "the disk\nis full."
     assert run_verdict(summary_with(), status=status, error=error, total_steps=40) == text
+
+
+def test_a_best_step_by_another_metric_says_nothing_of_the_lowest_loss() -> None:
+    summary = replace(summary_with(), best_step=12, best_metric=0.41)
+    assert verdict(summary) == "improving: the last step is the best one"

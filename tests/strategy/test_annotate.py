@@ -116,3 +116,10 @@ def test_no_comment_changes_the_strategy(
     text = annotate(to_yaml(WRITTEN), comments, (head, long))
     found = again(text, tmp_path_factory.mktemp("annotated"))
     assert found == WRITTEN
+
+
+def test_a_strategy_called_version_has_its_comments_too(tmp_path: Path) -> None:
+    strategy = with_values(Strategy(id="version"), {"method.r": 8})
+    text = annotate(to_yaml(strategy), {"method.r": Comment(beside="table: why")})
+    assert "r: 8  # table: why" in text
+    assert again(text, tmp_path, "version").method.r == 8

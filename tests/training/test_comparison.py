@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +24,7 @@ from llamafarm.monitoring.run_record import read_run_record
 from llamafarm.monitoring.verdict import verdict
 from llamafarm.planning.plan import SAMPLE_ROWS, TrainingPlan
 from llamafarm.training import run as run_module
-from llamafarm.training.backends.pytorch import loop
+from llamafarm.training.backends.pytorch import loop, samples
 from llamafarm.training.comparison import compare_run
 from llamafarm.training.evaluations import read_evaluation
 
@@ -78,10 +80,10 @@ def test_every_model_stands_in_the_file_with_its_own_numbers(ran: Ran) -> None:
 
 
 def test_the_base_and_the_kept_model_answer_a_few_rows(ran: Ran) -> None:
-    samples = comparison_of(ran).samples
-    assert [s.prompt for s in samples] == [f"question {i}" for i in range(SAMPLE_ROWS)]
-    assert [a.name for a in samples[0].answers] == ["base", "best"]
-    assert any(s.answers[0].text != s.answers[1].text for s in samples)
+    found = comparison_of(ran).samples
+    assert [s.prompt for s in found] == [f"question {i}" for i in range(SAMPLE_ROWS)]
+    assert [a.name for a in found[0].answers] == ["base", "best"]
+    assert any(s.answers[0].text != s.answers[1].text for s in found)
     page = (ran.directory.root / "report.html").read_text("utf-8")
     assert "question 1" in page
 
@@ -108,9 +110,9 @@ def test_the_answers_are_those_of_the_final_model_and_of_its_base(
 
     of_base = answers(base)
     tuned = answers(PeftModel.from_pretrained(base, ran.directory.final_model))
-    samples = comparison_of(ran).samples
-    assert [s.answers[0].text for s in samples] == of_base
-    assert [s.answers[1].text for s in samples] == tuned
+    found = comparison_of(ran).samples
+    assert [s.answers[0].text for s in found] == of_base
+    assert [s.answers[1].text for s in found] == tuned
 
 
 def test_a_learning_rate_of_0_is_no_difference_everywhere(plan: TrainingPlan) -> None:
@@ -244,3 +246,52 @@ def test_without_a_base_best_and_last_stand_alone(tmp_path: Path) -> None:
     assert [m.name for m in found.models] == ["best", "last"]
     assert found.against_base is None
     assert found.models[0].change is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tokens": [0, 0]},
+        {"tokens": [-1, 5]},
+        {"tokens": [float("inf"), 5]},
+        {"tokens": [10**400, 5]},
+        {"losses": [10**400, 1.0]},
+        {"correct": [1]},
+        {"sources": None},
+    ],
+)
+def test_an_evaluation_that_no_run_writes_is_none(tmp_path: Path, changes: object) -> None:
+    keep(tmp_path, 4, row_losses(1.0, 2.0))
+    assert read_evaluation(tmp_path, 4) is not None
+    path = tmp_path / "step-4.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))  # type: ignore[dict-item]
+    assert read_evaluation(tmp_path, 4) is None
+
+
+def test_a_pipe_or_a_nest_in_the_place_of_an_evaluation_is_none(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "step-4.json")
+    assert read_evaluation(tmp_path, 4) is None
+    (tmp_path / "step-8.json").write_text("[" * 99_999)
+    assert read_evaluation(tmp_path, 8) is None
+
+
+def test_a_base_that_is_slow_leaves_time_for_the_answer_beside_it(
+    plan: TrainingPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float] = []
+    answer = samples.answer_row
+
+    def counted(*args: Any, max_seconds: float) -> AnsweredRow:
+        given.append(max_seconds)
+        return answer(*args, max_seconds=max_seconds)
+
+    monkeypatch.setattr(samples, "answer_row", counted)
+    run_plan(plan, data=asked_data())
+    assert given[0] <= samples.SAMPLE_SECONDS / 2 < given[1]
+
+
+def test_a_last_step_that_is_the_best_one_too_has_one_name(plan: TrainingPlan) -> None:
+    last_is_kept = replace(plan.evaluation, load_best=False)
+    found = comparison_of(run_plan(replace(plan, evaluation=last_is_kept), data=asked_data()))
+    assert found.models[-1].step == 8
+    assert found.samples[0].answers[-1].name == found.models[-1].name

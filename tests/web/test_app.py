@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import errno
 import re
 from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
 
-from llamafarm.web import views
+from llamafarm.web import library, views
+from llamafarm.web.app import make_app
+from llamafarm.web.stream import Streams
 from tests.monitoring.report.records import HOSTILE, full_record, hostile_record
 from tests.monitoring.run_directories import write_run, write_whole_run
 
@@ -214,3 +218,24 @@ def test_a_defect_costs_one_page_and_is_told(
     assert (answer.status_code, answer.text.split(":")[0]) == (500, "a defect of llamafarm")
     assert [type(error) for error in served.defects] == [ZeroDivisionError]
     served.page()
+
+
+@pytest.mark.parametrize(("host", "status"), [("127.0.0.1", 200), ("localhost", 200), ("x", 403)])
+def test_a_browser_leaves_the_usual_port_out(runs: Path, host: str, status: int) -> None:
+    app = make_app(runs, token=TOKEN, port=80, streams=Streams(), on_defect=print)
+    client = TestClient(app, base_url="http://127.0.0.1")
+    assert client.get(f"/{TOKEN}/", headers={"Host": host}).status_code == status
+
+
+def test_a_disk_that_refuses_one_run_costs_that_page_only(
+    serve: Serve, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = serve(runs)
+    found = links(served.page())
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "evaluations")
+
+    monkeypatch.setattr(library.RunLibrary, "_refuse_ways_out", refuse)
+    assert "evaluations: Permission denied" in served.page(f"run/{found['first']}")
+    assert served.defects == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -75,17 +75,21 @@ def command(
     score on the same rows, its 95 % interval, rows won and lost, and whether it is a difference.
     llama.cpp runs a .gguf file, as it will be served.
     """
-    _check_combination(
-        dataset, tasks, {"--compare-base": compare_base, "--compare": compare, "--metric": metric}
-    )
+    names = None if tasks is None else [n.strip() for n in tasks.split(",") if n.strip()]
+    others = {
+        "--compare-base": compare_base,
+        "--compare": compare,
+        "--metric": metric,
+        "--allow-custom-metrics": allow_custom_metrics,
+    }
+    _check_combination(dataset, names, others)
     most = None if limit is None else read_flag("--limit", limit, positive_whole_number)
     if limit is not None and tasks is None:
         raise problems_error([Problem("only works together with --tasks", where="--limit")])
     from llamafarm import api
 
     if dataset is None:
-        names = [name.strip() for name in (tasks or "").split(",") if name.strip()]
-        done = api.evaluate_tasks(source, names, limit=most)
+        done = api.evaluate_tasks(source, names or (), limit=most)
         if json_output:
             result_json(done)
         else:
@@ -110,7 +114,7 @@ def command(
 
 
 def _check_combination(
-    dataset: Path | None, tasks: str | None, others: Mapping[str, object]
+    dataset: Path | None, tasks: Sequence[str] | None, others: Mapping[str, object]
 ) -> None:
     """One of both, and nothing that only the other obeys."""
     problems: list[Problem] = []
@@ -123,5 +127,7 @@ def _check_combination(
     elif tasks is not None:
         message = "has no effect together with --tasks"
         problems += [Problem(message, where=flag) for flag, value in others.items() if value]
+        if not tasks:
+            problems.append(Problem("names no task", where="--tasks", hint="e.g. arc_easy"))
     if problems:
         raise problems_error(problems)

@@ -72,7 +72,10 @@ def command(
         allowed_leakage(allow_leakage),
     ]
     request = api.RecommendRequest(
-        overrides=(*overrides_of(flags, ()), *(() if dataset else _demo_rows(api.DEMO_ROWS))),
+        overrides=(
+            *overrides_of(flags, ()),
+            *(() if dataset is not None else _demo_rows(api.DEMO_ROWS)),
+        ),
         name=name,
         file=file,
         overwrite=overwrite,

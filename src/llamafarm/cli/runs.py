@@ -11,6 +11,8 @@ import typer
 from llamafarm.cli.facts import aligned
 from llamafarm.cli.options import Json, read_flag
 from llamafarm.cli.output import result, result_json, say
+from llamafarm.cli.usage import problems_error
+from llamafarm.errors import Problem
 
 if TYPE_CHECKING:
     from llamafarm.monitoring.report.tables import Table
@@ -34,13 +36,13 @@ def command(
         ),
     ] = None,
     sort: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--sort",
             metavar="BY",
             help="started (the newest first), name, status, loss, change, time or speed.",
         ),
-    ] = "started",
+    ] = None,
     json_output: Json = False,
 ) -> None:
     """List the runs of a directory, or compare some of them.
@@ -50,15 +52,18 @@ def command(
     """
     from llamafarm import api
 
-    by = read_flag("--sort", sort, _sort_key)
     named = paths or []
     if len(named) > 1:
+        if sort is not None:
+            text = "has no effect where runs are compared: they stand as they are named"
+            raise problems_error([Problem(text, where="--sort")])
         comparison = api.compare_runs(named)
         if json_output:
             result_json(comparison)
         else:
             result(_comparison(comparison))
         return
+    by = "started" if sort is None else read_flag("--sort", sort, _sort_key)
     found = api.runs(named[0], sort=by) if named else api.runs(sort=by)
     if json_output:
         result_json({"directory": found.directory, "runs": found.runs, "is_whole": found.is_whole})

@@ -86,7 +86,7 @@ def _table(columns: dict[str, ModelScores]) -> list[str]:
     rows = [
         f"  {score:<{_NAME_WIDTH}}"
         + "".join(f"{texts[name].get(score, ''):>{widths[name]}}" for name in columns)
-        for score in next(iter(texts.values()))
+        for score in dict.fromkeys(score for column in texts.values() for score in column)
     ]
     return rows if alone else [head, *rows]
 

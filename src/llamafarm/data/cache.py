@@ -28,9 +28,9 @@ from llamafarm.data.token_row import TokenRow
 from llamafarm.data.tokenized import row_bytes
 from llamafarm.files import to_json_bytes, write_bytes
 
-# Part of every key: raise it when the same request and files would give other tokens, masks or
-# reports.
-CODE_VERSION = 7
+# Part of every key: raise it when the same request and files would give other tokens, masks,
+# texts or reports.
+CODE_VERSION = 8
 MANIFEST = "manifest.json"
 
 

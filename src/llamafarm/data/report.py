@@ -237,5 +237,5 @@ def leakage_text(report: LeakageReport) -> str:
     }
     counted = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
     total = report.leaked + report.contained
-    rows = count_of(report.rows, f"{_SIDES[report.side]} row")
+    rows = count_of(report.rows, f"{_SIDES.get(report.side, report.side)} row")
     return f"{total:,} of {rows}: {counted}" if total else f"none in {rows}"

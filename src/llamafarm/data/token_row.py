@@ -301,7 +301,10 @@ class RowTokenizer:
         cut_off = item.text[found.ends[of_text - 1] :]
         cut = TruncatedRow(row.source, tokens, lost, " ".join(cut_off.split())[:_SHOWN])
         ids = row.input_ids[: limits.max_length]
-        return TokenRow(row.source, ids, kept, row.prompt, row.answer, cut)
+        starts = np.flatnonzero(np.diff(row.trained.astype(np.int8)) == 1)
+        # Of a last answer that is not there any more, nobody can ask for.
+        is_asked = len(starts) > 0 and int(starts[-1]) + 1 < limits.max_length
+        return TokenRow(row.source, ids, kept, row.prompt if is_asked else "", row.answer, cut)
 
     def _moves_system(self, conversation: Conversation) -> bool:
         if self._template.takes_system:

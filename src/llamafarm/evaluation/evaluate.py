@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from llamafarm.errors import ModelError
+from llamafarm.errors import ModelError, UserError
 from llamafarm.evaluation.gguf import find_gguf, measure_gguf, open_gguf
 from llamafarm.evaluation.metrics import AnswerMetric
 from llamafarm.evaluation.passes import OnRows, Passes
@@ -14,6 +14,7 @@ from llamafarm.evaluation.report import (
     ComparedModel,
     EvaluationReport,
     Measured,
+    PairedRows,
     compare,
     with_metrics,
 )
@@ -22,7 +23,7 @@ from llamafarm.evaluation.trained import LoadModel, measure_trained
 from llamafarm.models.llama_cpp import require_llama_cpp
 from llamafarm.models.load import find_model_directory
 
-_TUNED = "tuned"
+_TUNED, _BASE = "tuned", "base"
 
 
 def evaluate_source(
@@ -60,13 +61,17 @@ def evaluate_source(
             tuned = measure_gguf(gguf, task, threads=threads, at_most=at_most, on_rows=on_pass)
         return with_metrics(tuned, metrics), base and with_metrics(base, metrics)
 
+    less_is_better = {each.name for each in metrics if each.greater_is_better is False}
     first, base = measure(source, compare_base, None)
     name, *names = _column_names(source, others)
     warnings = list(first.warnings)
+    if base:
+        warnings += [f"base: {text}" for text in base.warnings if text not in first.warnings]
     compared = []
     for other_name, other in zip(names, others, strict=True):
         found, _ = measure(other, False, first.max_length)
-        compared.append(_compared(other_name, other, found, first))
+        paired = compare(first, found, less_is_better=less_is_better)
+        compared.append(_compared(other_name, other, found, paired))
         warnings += _differences(name, first, other_name, found)
     return EvaluationReport(
         source=source,
@@ -75,7 +80,7 @@ def evaluate_source(
         trained_tokens=first.trained_tokens,
         tuned=first.scores,
         base=base.scores if base else None,
-        paired=compare(first, base) if base else None,
+        paired=compare(first, base, less_is_better=less_is_better) if base else None,
         name=name,
         compared=tuple(compared),
         warnings=tuple(warnings),
@@ -86,6 +91,9 @@ def _check_sources(source: str, others: Sequence[str], compare_base: bool) -> No
     """What can be wrong with a model further back in the line is said before the first is
     measured.
     """
+    counts = Counter(str(Path(each).absolute()) for each in others)
+    if twice := next((path for path, count in counts.items() if count > 1), ""):
+        raise UserError(f"{twice} is named twice", hint="name every model once after --compare")
     for each in (source, *others):
         file = find_gguf(each)
         if file is not None:
@@ -100,14 +108,14 @@ def _check_sources(source: str, others: Sequence[str], compare_base: bool) -> No
         )
 
 
-def _compared(name: str, source: str, found: Measured, first: Measured) -> ComparedModel:
+def _compared(name: str, source: str, found: Measured, paired: PairedRows) -> ComparedModel:
     return ComparedModel(
         name=name,
         source=source,
         rows=len(found.sources),
         trained_tokens=found.trained_tokens,
         scores=found.scores,
-        paired=compare(first, found),
+        paired=paired,
     )
 
 
@@ -129,14 +137,14 @@ def _differences(name: str, first: Measured, other_name: str, other: Measured) -
 
 
 def _column_names(source: str, others: Sequence[str]) -> list[str]:
-    """Short names; two that would be the same keep their directory."""
+    """Short names; two that would be the same keep their directory, or all of it."""
     short = [_short_name(each) for each in others]
     first = _short_name(source) if find_gguf(source) else _TUNED
-    counts = Counter([first, "base", *short])
-    return [
-        first,
-        *(name if counts[name] == 1 else each for name, each in zip(short, others, strict=True)),
-    ]
+    counts = Counter([first, _BASE, *short])
+    names = [name if counts[name] == 1 else each for name, each in zip(short, others, strict=True)]
+    counts = Counter([first, _BASE, *names])
+    whole = (str(Path(each).absolute()) for each in others)
+    return [first, *(n if counts[n] == 1 else w for n, w in zip(names, whole, strict=True))]
 
 
 def _short_name(source: str) -> str:

@@ -101,8 +101,9 @@ def measure(metric: AnswerMetric, answers: Sequence[str], references: Sequence[s
     """Raises MetricError where the function raises, or gives something else than numbers."""
     try:
         found = metric.function(tuple(answers), tuple(references))
-        if isinstance(found, bool | int | float):
-            return _finite(metric.name, MetricValue(float(found)))
+        # numpy and torch have numbers of their own, of no dimension.
+        if isinstance(found, bool | int | float) or getattr(found, "ndim", None) == 0:
+            return _finite(metric.name, MetricValue(float(found)))  # type: ignore[arg-type]
         by_row = tuple(float(value) for value in found)  # type: ignore[attr-defined]
     except Exception as error:
         raise MetricError(f"{metric.name} failed: {type(error).__name__}: {error}") from error

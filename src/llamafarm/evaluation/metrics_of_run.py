@@ -5,6 +5,7 @@ strategy that a run was trained with.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from llamafarm.errors import Problem, StrategyError, UserError, count_of, listed
@@ -17,6 +18,7 @@ from llamafarm.evaluation.metrics import (
     find_metric,
 )
 from llamafarm.strategy.loader import load_strategy
+from llamafarm.strategy.model import Strategy
 
 _OWN = (*ALWAYS_MEASURED, *ANSWER_METRICS)
 
@@ -30,14 +32,16 @@ def find_metrics(
     cannot be had.
     """
     file = _strategy_file(source)
-    of_run = _names(file)
+    strategy = _strategy(file)
+    of_run = strategy.metrics if strategy else ()
     beside = [*([file.parent] if file else []), Path.cwd()]
     wanted = dict.fromkeys([*asked, *(of_run if allow_custom else ())])
     found: list[AnswerMetric] = []
     problems: list[Problem] = []
     for name in (name for name in wanted if name not in _OWN):
         try:
-            found.append(find_metric(name, allow_custom=allow_custom, beside=beside))
+            metric = find_metric(name, allow_custom=allow_custom, beside=beside)
+            found.append(replace(metric, greater_is_better=_direction(name, strategy)))
         except MetricError as fault:
             where = "--metric" if name in asked else str(file)
             problems.append(Problem(fault.text, where=where, hint=fault.hint))
@@ -48,11 +52,17 @@ def find_metrics(
     return tuple(found), (text,) if left_out else ()
 
 
-def _names(file: Path | None) -> tuple[str, ...]:
+def _strategy(file: Path | None) -> Strategy | None:
     try:
-        return load_strategy(file, None, environ={}).metrics if file else ()
+        return load_strategy(file, None, environ={}) if file else None
     except StrategyError:
-        return ()
+        return None
+
+
+def _direction(name: str, strategy: Strategy | None) -> bool | None:
+    """Whether more is better of a function of the user's own, where the strategy says it."""
+    told = strategy.training_args if strategy else None
+    return told.greater_is_better if told and told.metric_for_best_model == name else None
 
 
 def _strategy_file(source: str) -> Path | None:

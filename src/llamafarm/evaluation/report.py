@@ -162,9 +162,11 @@ def with_metrics(measured: Measured, metrics: Sequence[AnswerMetric]) -> Measure
     return replace(measured, scores=scores, warnings=tuple(warnings))
 
 
-def compare(first: Measured, other: Measured) -> PairedRows:
+def compare(
+    first: Measured, other: Measured, *, less_is_better: Collection[str] = ()
+) -> PairedRows:
     """Row by row, by every score that both have: the first model against the other. A model whose
-    losses are not finite has no change of its loss.
+    losses are not finite has no change of its loss. less_is_better: metrics of which that is so.
     """
     places = {place: row for row, place in enumerate(other.sources)}
     pairs = [(row, places[place]) for row, place in enumerate(first.sources) if place in places]
@@ -180,7 +182,7 @@ def compare(first: Measured, other: Measured) -> PairedRows:
     if pairs and ours.correct and theirs.correct:
         scores.append(ScoreChange("accuracy", compare_accuracies(ours, theirs)))
     answered = _answered_by_both(first.scores.samples, other.scores.samples)
-    scores += compare_answers(*answered)
+    scores += compare_answers(*answered, less_is_better=less_is_better)
     return PairedRows(better, worse, len(pairs) - better - worse, tuple(scores))
 
 

@@ -230,6 +230,8 @@ def _measures(records: Sequence[RunRecord]) -> Iterator[Measure]:
     yield from _measured("base eval loss", [s.base_eval_loss for s in summaries], format_loss)
     yield from _measured("eval loss", [s.eval_loss for s in summaries], format_loss)
     yield from _measured("perplexity", [s.perplexity for s in summaries], format_perplexity)
+    for name in dict.fromkeys(name for summary in summaries for name in summary.metrics):
+        yield from _measured(name, [s.metrics.get(name) for s in summaries], _metric_text)
     yield from _measured("training loss", [s.train_loss for s in summaries], format_loss)
     # It can have either sign: a share of it says nothing.
     yield from _measured("gap", [s.gap for s in summaries], format_gap, changes=False)
@@ -265,6 +267,10 @@ def _measured(
 
 def _percent(value: float | None, reference: float | None) -> float | None:
     return 100 * (value / reference - 1) if value is not None and reference else None
+
+
+def _metric_text(value: float) -> str:
+    return f"{value:.4f}"
 
 
 def _whole(value: float) -> str:

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -29,6 +30,7 @@ from llamafarm.monitoring.events import (
     StartEvent,
     StepEvent,
 )
+from llamafarm.monitoring.formats import format_bytes
 from llamafarm.monitoring.metrics_file import read_what_can_be_read
 from llamafarm.monitoring.summary import RunSummary, summarise
 from llamafarm.planning.plan import Forecast
@@ -41,6 +43,8 @@ _SUMMARY, _COMPARISON, _STRATEGY = "summary.json", "comparison.json", "strategy.
 RECORD_FILES = (RUN_FILE, METRICS_FILE, _SUMMARY, _COMPARISON, _STRATEGY)
 """What a record is made of."""
 _LOCK = ".lock"
+# A million logged steps, which take a few GiB of memory; and far more than a run writes elsewhere.
+_LARGEST_METRICS, _LARGEST_FILE = 512 * 1024**2, 128 * 1024**2
 
 ReadMetrics = Callable[[Path], tuple[Sequence[Event], Sequence[Problem]]]
 """The events of a file, and a problem for every line that is none."""
@@ -124,13 +128,15 @@ def find_run(path: Path) -> Path:
     """The run directory that is meant: it, or the one that a file or directory of it lies in.
     Raises OutputError.
     """
-    around = path.absolute().parents[:2] if path.exists() else ()
+    exists = is_so(path.exists)
+    around = path.absolute().parents[:2] if exists else ()
     for place in (path, *around):
-        if (place / RUN_FILE).is_file():
+        if is_so((place / RUN_FILE).is_file):
             return place
-    runs = sorted(file.parent.name for file in path.glob(f"*/{RUN_FILE}"))
+    inside = path.glob(f"*/{RUN_FILE}") if exists else ()
+    runs = sorted(file.parent.name for file in inside)
     found = "there is no such directory"
-    if path.exists():
+    if exists:
         found = f"it has no {RUN_FILE}" if path.is_dir() else "it is a file outside of one"
     raise OutputError(
         f"{path} is not a run directory: {found}",
@@ -138,6 +144,16 @@ def find_run(path: Path) -> Path:
         if runs
         else "name the directory that `train` wrote, as in fine_tuned_models/my_strategy",
     )
+
+
+def is_so(test: Callable[[], bool]) -> bool:
+    """What `Path.exists`, `is_file` or `is_dir` says; False where the place is not ours to look at,
+    or its name is too long.
+    """
+    try:
+        return test()
+    except OSError:
+        return False
 
 
 def read_run_record(
@@ -245,11 +261,24 @@ class _Reader:
         return found.read(found.values, Comparison, _COMPARISON) if found.values else None
 
     def _is_file(self, name: str) -> bool:
-        """Whether there is one; a pipe in its place would be waited for without end."""
-        path = self._root / name
-        if path.exists() and not path.is_file():
+        """Whether there is one that can be read as a whole; a pipe in its place would be waited for
+        without end.
+        """
+        try:
+            status = (self._root / name).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            self.unread.append(f"{name} cannot be read: {error.strerror or error}")
+            return False
+        largest = _LARGEST_METRICS if name == METRICS_FILE else _LARGEST_FILE
+        if not stat.S_ISREG(status.st_mode):
             self.unread.append(f"{name} is not a file")
-        return path.is_file()
+        elif status.st_size > largest:
+            self.unread.append(f"{name} is larger than {format_bytes(largest)}, and is not read")
+        else:
+            return True
+        return False
 
 
 @dataclass(frozen=True)
@@ -291,7 +320,8 @@ def _status(written: str, root: Path) -> str:
 def is_locked(root: Path) -> bool:
     """Whether a process holds the lock of a run directory (training/run_directory.py) now."""
     try:
-        descriptor = os.open(root / _LOCK, os.O_RDONLY | os.O_NOFOLLOW)
+        # A pipe in its place would be waited for without end.
+        descriptor = os.open(root / _LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return False
     try:

@@ -122,8 +122,9 @@ class RunSummary:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> RunSummary:
         """Raises OutputError when fields are missing; fields of a later version are left out."""
-        names = {f.name: f.default is MISSING for f in fields(cls)}
-        if missing := [name for name, required in names.items() if required and name not in value]:
+        names = [f.name for f in fields(cls)]
+        required = (f.name for f in fields(cls) if f.default is f.default_factory is MISSING)
+        if missing := [name for name in required if name not in value]:
             raise OutputError(f"the summary of the run lacks {', '.join(missing)}")
         given = {name: value[name] for name in names if name in value}
         findings = tuple(Finding.from_json(item) for item in value.get("findings", ()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -83,8 +84,18 @@ def _progress(summary: RunSummary) -> str:
     few = summary.against_base is not None and summary.against_base.verdict == "too few rows"
     unsure = "; too few evaluation rows to be sure" if few else ""
     if best >= summary.steps:
-        return f"improving: the eval loss was lowest at the last step{unsure}"
+        by_loss = "the eval loss was lowest at the last step"
+        how = by_loss if _is_by_loss(summary) else "the last step is the best one"
+        return f"improving: {how}{unsure}"
     return f"improved until step {best} of {summary.steps}{unsure}"
+
+
+def _is_by_loss(summary: RunSummary) -> bool:
+    """Whether the best step was chosen by the loss, and by no other metric."""
+    if summary.best_metric is None or summary.eval_loss is None:
+        return True
+    by_loss = (summary.eval_loss, summary.perplexity or 0.0)
+    return any(math.isclose(summary.best_metric, value) for value in by_loss)
 
 
 def _perplexity(summary: RunSummary) -> str:

@@ -126,7 +126,9 @@ def _places(root: Node | None, last_line: int) -> Iterator[_Place]:
     if not isinstance(block, MappingNode):
         return
     for entry in block:
-        if entry.key != _VERSION and isinstance(entry.value, MappingNode):
+        # Inside the container it is a strategy's name.
+        is_version = block is root and entry.key == _VERSION
+        if not is_version and isinstance(entry.value, MappingNode):
             yield _Place("", entry.line, last_line, entry.value)
             yield from _below(entry.value, "", last_line)
 

@@ -22,6 +22,9 @@ from llamafarm.monitoring.events import MessageEvent
 from llamafarm.training.job import TrainingJob
 
 _NAME = re.compile(r"step-([0-9]+)\.json")
+# Some millions of rows; and more tokens than a row can have.
+_LARGEST_BYTES = 512 * 1024**2
+_MOST_TOKENS = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +99,12 @@ class RowLossStore:
 
 def read_evaluation(directory: Path, step: int) -> StepEvaluation | None:
     """None when it is not there, or is not what a run writes."""
+    path = _file(directory, step)
     try:
-        values = json.loads(_file(directory, step).read_text(encoding="utf-8"))
+        # A pipe in its place would be waited for without end.
+        if not path.is_file() or path.stat().st_size > _LARGEST_BYTES:
+            return None
+        values = json.loads(path.read_text(encoding="utf-8"))
         losses = tuple(math.nan if loss is None else float(loss) for loss in values["losses"])
         tokens = tuple(int(count) for count in values["tokens"])
         correct = tuple(int(count) for count in values.get("correct", ()))
@@ -107,9 +114,13 @@ def read_evaluation(directory: Path, step: int) -> StepEvaluation | None:
             str(name): MetricValue(float(found["value"]), tuple(map(float, found["by_row"])))
             for name, found in values.get("metrics", {}).items()
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
+        return None
+    except RecursionError:  # an array in an array in an array
         return None
     if not len(losses) == len(tokens) == len(sources) or len(correct) not in (0, len(sources)):
+        return None
+    if not all(0 < count <= _MOST_TOKENS for count in tokens):
         return None
     by_row = RowLosses(losses, tokens, correct)
     return StepEvaluation(step, sources, by_row, answers, metrics)

@@ -49,7 +49,11 @@ def all_sinks(
         ]
         if _TENSORBOARD in plan.logging.report_to:
             own.append((TensorBoardSink(directory.logs, facts), "the run goes on without them"))
-        trackers = [TrackerSink(name, facts, directory.metrics_file) for name in _trackers(plan)]
+        trackers = []
+        for name in _trackers(plan):
+            trackers.append(TrackerSink(name, facts, directory.metrics_file))
+            # Where the next one refuses the run, this one is not left waiting for it.
+            opened.callback(trackers[-1].close)
         own += [(tracker, "the run goes on without it") for tracker in trackers]
         opened.pop_all()
     fanout = Fanout([*(sink for sink, _ in own), *sinks])

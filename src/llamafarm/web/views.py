@@ -136,6 +136,8 @@ class Views:
             record = self._library.record(run_id)
         except LlamafarmError as error:
             return error.summary
+        except OSError as error:
+            return f"{error.filename or run_id}: {error.strerror or error}"
         if record is None:
             raise UnknownRun(run_id)
         return record

@@ -8,6 +8,7 @@ import pytest
 from llamafarm.monitoring.events import FindingEvent, ResumeEvent
 from llamafarm.monitoring.report.charts import MOST_POINTS, Mark, charts_of, charts_of_runs
 from llamafarm.monitoring.report.colours import RUN_COLOURS
+from llamafarm.monitoring.report.pictures import pictures_of
 from tests.monitoring.events_of_a_run import events_of_a_run, step_event
 
 
@@ -71,3 +72,10 @@ def test_the_losses_of_several_runs_share_a_chart_with_a_colour_for_each() -> No
     assert charts[0].series[1].points == ()
     assert [step for step, _ in charts[1].series[1].points] == [2, 3]
     assert charts_of_runs({"a": [], "b": []}) == ()
+
+
+def test_losses_that_are_too_large_to_be_drawn_leave_a_gap() -> None:
+    events = [step_event(step, 1.5e308 if step % 2 else 2.0) for step in range(1, 101)]
+    charts = charts_of(events)
+    assert {value for series in charts[0].series for _, value in series.points} == {2.0}
+    assert pictures_of(charts)["loss"].startswith(b"\x89PNG")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from llamafarm.monitoring.report.content import content_of
@@ -22,3 +23,13 @@ def test_texts_of_strangers_make_no_markup() -> None:
     text = render_markdown(content_of(hostile_record(Path("/runs/tiny")), "PATH"))
     assert "<script" not in text
     assert "<img" not in text
+
+
+def test_names_of_metrics_make_no_markup() -> None:
+    record = full_record(Path("/runs/tiny"))
+    assert record.comparison is not None
+    base, *others = record.comparison.models
+    models = (replace(base, metrics={"<b>|`x`": 1.0}), *others)
+    record = replace(record, comparison=replace(record.comparison, models=models))
+    text = render_markdown(content_of(record, "PATH"))
+    assert r"| &lt;b&gt;\|\`x\` |" in text

@@ -17,6 +17,7 @@ from llamafarm.errors import UserError
 from llamafarm.monitoring.events import Event, FindingEvent, ResumeEvent
 from llamafarm.monitoring.metrics_file import MetricsFile
 from llamafarm.monitoring.trackers import TrackerSink, require_trackers
+from llamafarm.monitoring.trackers import sink as sinks
 from llamafarm.monitoring.trackers.registry import TRACKERS
 from llamafarm.monitoring.trackers.tracker import RunFacts
 
@@ -170,3 +171,19 @@ def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(UserError, match="package mlflow is not installed") as caught:
         require_trackers(["mlflow"])
     assert "llamafarm[mlflow]" in (caught.value.hint or "")
+
+
+def test_a_run_that_is_stopped_while_a_tracker_starts_leaves_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[sinks._Follower] = []
+
+    def stopped(follower: sinks._Follower, facts: RunFacts) -> bool:
+        started.append(follower)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sinks._Follower, "takes", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        tell("mlflow", tmp_path / "run", FIRST)
+    (follower,) = started
+    assert follower.has_ended

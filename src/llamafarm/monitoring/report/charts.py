@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -22,9 +21,12 @@ from llamafarm.monitoring.report.colours import RUN_COLOURS
 # More than a wide screen has columns for.
 MOST_POINTS = 1200
 _SMOOTHED_SHARE = 0.05
+# Far beyond any loss; sums of such numbers cannot be held, nor an axis of them divided.
+_LARGEST = 1e100
 
 Style = Literal["line", "faint", "marks"]
 _Joined = Literal["mean", "largest", "last"]
+
 _JOIN: Mapping[_Joined, Callable[[Sequence[float]], float]] = {
     "mean": fmean,
     "largest": max,
@@ -81,13 +83,13 @@ def charts_of_runs(runs: Mapping[str, Sequence[Event]]) -> tuple[Chart, ...]:
     colours = {name: RUN_COLOURS[i % len(RUN_COLOURS)] for i, name in enumerate(runs)}
     found = {name: LossHistory.of(events) for name, events in runs.items()}
     evaluated = [
-        Series(name, tuple(history.eval_points), "marks", colours[name])
+        Series(name, _drawn(history.eval_points), "marks", colours[name])
         for name, history in found.items()
     ]
     trained = []
     note = ""
     for name, history in found.items():
-        points, shortened = _shortened(history.train_points, "mean")
+        points, shortened = _shortened(_drawn(history.train_points), "mean")
         note = note or shortened
         trained.append(Series(name, _smoothed(points) or points, "line", colours[name]))
     charts = (
@@ -111,14 +113,14 @@ def charts_of(events: Sequence[Event]) -> tuple[Chart, ...]:
 
 
 def _loss(history: LossHistory, marks: tuple[Mark, ...]) -> Chart:
-    points, note = _shortened(history.train_points, "mean")
+    points, note = _shortened(_drawn(history.train_points), "mean")
     smooth = _smoothed(points)
     train = (
         (Series("training loss", points, "faint"), Series("smoothed", smooth))
         if smooth
         else (Series("training loss", points),)
     )
-    evaluations = tuple(history.eval_points)
+    evaluations = _drawn(history.eval_points)
     base, best = history.base, history.best
     levels = (Level("base model", base.eval_loss),) if base and base.step == 0 else ()
     return Chart(
@@ -126,7 +128,7 @@ def _loss(history: LossHistory, marks: tuple[Mark, ...]) -> Chart:
         title="Loss",
         unit="",
         series=(*train, *((Series("eval loss", evaluations, "marks"),) if evaluations else ())),
-        levels=tuple(level for level in levels if math.isfinite(level.value)),
+        levels=tuple(level for level in levels if abs(level.value) < _LARGEST),
         marks=marks,
         best_step=best.step if best else None,
         note=note,
@@ -140,11 +142,16 @@ def _chart(
     value: Callable[[StepEvent], float],
     joined: _Joined,
 ) -> Chart:
-    found = [(e.step, value(e)) for e in history.steps if math.isfinite(value(e))]
+    found = _drawn([(e.step, value(e)) for e in history.steps])
     # What nothing measured is 0 in every step.
     points, note = _shortened(found if any(v for _, v in found) else [], joined)
     name = key.replace("_", " ")
     return Chart(key, name.capitalize(), unit, (Series(name, points),), note=note)
+
+
+def _drawn(points: Sequence[Point]) -> tuple[Point, ...]:
+    """Those that are numbers, and can be drawn."""
+    return tuple((step, value) for step, value in points if abs(value) < _LARGEST)
 
 
 def _marks(events: Sequence[Event]) -> tuple[Mark, ...]:

@@ -43,7 +43,7 @@ def _table(table: Table | None) -> str:
     if table is None:
         return ""
     note = f"\n\n{escape_markdown(table.note)}" if table.note else ""
-    return markdown_table(table.header, table.rows) + note
+    return markdown_table(tuple(map(escape_markdown, table.header)), table.rows) + note
 
 
 def _decisions(content: Content) -> str:

@@ -58,6 +58,9 @@ class TrackerSink:
         except OSError as error:
             self._give_up(f"it could not be started: {error}")
             return
+        except BaseException:  # Ctrl-C, say: a client that hangs would outlive the run
+            self._give_up("the run was stopped")
+            raise
         if refused:
             why = self._reason()
             self._give_up(f"it does not take the run: {why}")

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from llamafarm.data.tokenized import TokenRows
 from llamafarm.evaluation.answers import answer_row, rows_with_a_prompt
 from llamafarm.evaluation.generation import Generator
 from llamafarm.monitoring.comparison import Sample, SampleAnswer
@@ -38,10 +37,14 @@ def sample_answers(
     asked = rows_with_a_prompt(rows, SAMPLE_ROWS) if rows is not None else []
     if rows is None or not asked:
         return ()
-    kept = "best" if job.plan.evaluation.load_best and state.best_step else "last"
+    # The last step counts as the best one where it is both, as in the table.
+    is_best = job.plan.evaluation.load_best or state.best_step == state.step
+    kept = "best" if state.best_step and is_best else "last"
     if kept == "best" and state.best_step != state.step:
         trainable.load_weights(job.directory.final_model)
-    models = {"base": _base(trainable, job), kept: contextlib.nullcontext}
+    base = _base(trainable, job)
+    models: dict[str, Callable[[], AbstractContextManager[Any]]] = {"base": base} if base else {}
+    models[kept] = contextlib.nullcontext
     generator = Generator(trainable.model, job.tokenizer)
     ends_at = time.monotonic() + max(SAMPLE_SECONDS, SAMPLE_SHARE * state.seconds)
     samples: list[Sample] = []
@@ -50,10 +53,14 @@ def sample_answers(
         if job.stop.received or time.monotonic() >= ends_at:
             break
         answers = []
-        for name, as_model in models.items():
-            if as_model is not None:
-                with as_model():
-                    answers.append(SampleAnswer(name, _answer(generator, rows, row, ends_at)))
+        for waiting, (name, as_model) in zip(
+            range(len(models), 0, -1), models.items(), strict=True
+        ):
+            # What is left is for all of them: one that is slow does not cut off the next.
+            left = max(0.1, (ends_at - time.monotonic()) / waiting)
+            with as_model():
+                given = answer_row(generator, rows, row, SAMPLE_TOKENS, max_seconds=left)
+            answers.append(SampleAnswer(name, given.answer))
         prompt, expected = rows.conversation_text(row)
         samples.append(Sample(str(rows.source(row)), prompt, expected, tuple(answers)))
     return tuple(samples)
@@ -70,9 +77,3 @@ def _base(
         return None
     switched_off: Callable[[], AbstractContextManager[Any]] = model.disable_adapter
     return switched_off
-
-
-def _answer(generator: Generator, rows: TokenRows, row: int, ends_at: float) -> str:
-    left = max(0.1, ends_at - time.monotonic())
-    given = answer_row(generator, rows, row, SAMPLE_TOKENS, max_seconds=left)
-    return given.answer
