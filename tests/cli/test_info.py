@@ -80,6 +80,7 @@ def test_one_field_is_shown_in_lines(llamafarm: Run, fake_api: Fake) -> None:
         "            100-1000: 5e-05 to 0.0001\n"
         "            1000-10000: 0.0001 to 0.0002\n"
         "            over 10000: 0.0002 to 0.0005\n"
+        "            below 1B: up to 20 times that, at most 0.001\n"
     )
 
 

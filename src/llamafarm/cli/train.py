@@ -31,7 +31,7 @@ from llamafarm.monitoring.curves import render_curves
 from llamafarm.monitoring.history import LossHistory
 from llamafarm.monitoring.metrics_file import read_events
 from llamafarm.monitoring.screen import SCREEN_CHARACTERS
-from llamafarm.monitoring.summary import render_summary
+from llamafarm.monitoring.summary_text import render_summary
 
 if TYPE_CHECKING:
     from llamafarm.api import TrainResult

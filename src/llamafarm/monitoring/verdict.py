@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from llamafarm.monitoring.formats import format_perplexity
-
-if TYPE_CHECKING:
-    from llamafarm.monitoring.summary import RunSummary
+from llamafarm.monitoring.summary import RunSummary
 
 # The overview's bounds: under 50 is good, above 100 is a problem.
 _HIGH_PERPLEXITY = 100.0

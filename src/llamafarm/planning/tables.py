@@ -191,7 +191,10 @@ def rows_about(path: str) -> tuple[tuple[str, str], ...]:
             (r.name, f"at least {r.min_memory_gib:g}, recommended {r.recommended_memory_gib:g}")
             for r in SIZE_ROWS
         ),
-        "training_args.learning_rate": tuple((r.name, str(r.learning_rate)) for r in DATA_ROWS),
+        "training_args.learning_rate": (
+            *((r.name, str(r.learning_rate)) for r in DATA_ROWS),
+            ("below 1B", f"up to {MEASURED_FACTOR:g} times that, at most {MEASURED_RATE:g}"),
+        ),
         "training_args.num_train_epochs": tuple((r.name, str(r.epochs)) for r in DATA_ROWS),
         "training_args.warmup_steps": tuple(
             (r.name, f"{r.warmup_fraction:g} of the run") for r in DATA_ROWS

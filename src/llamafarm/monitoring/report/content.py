@@ -27,7 +27,8 @@ from llamafarm.monitoring.history import LossHistory
 from llamafarm.monitoring.report.facts import Facts, settings_facts, version_facts
 from llamafarm.monitoring.report.tables import Table, forecast_table, results_table
 from llamafarm.monitoring.run_record import RunRecord
-from llamafarm.monitoring.summary import Finding, set_value
+from llamafarm.monitoring.summary import Finding
+from llamafarm.monitoring.summary_text import set_value
 from llamafarm.monitoring.verdict import run_verdict
 
 _ROWS_NAMED = 6
