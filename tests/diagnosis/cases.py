@@ -1,16 +1,21 @@
 """Which runs are in the corpus: what is wrong with each, and what has to be found.
 
-What counts as right was written down before a run of the held-out part was made. The thresholds of
-the rules were chosen on the part `tuning`: other seeds, and the medical rows only.
+What counts as right was written down before a run of the held-out parts was made. The thresholds of
+the rules were chosen on the part `tuning`: other seeds, and the medical rows only. The part
+`held_out` then showed three rules to be wrong (see `CHANGED`), which were changed by it; so these,
+and false alarms, are scored on `held_out_again`, which was made afterwards.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 HEALTHY = "healthy"
+TUNING, HELD_OUT, HELD_OUT_AGAIN = "tuning", "held_out", "held_out_again"
+CHANGED = frozenset({"overfitting", "plateau", "spike"})
+"""Rules that were changed after a look at `held_out`."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Case:
-    """One run. part: tuning or held_out."""
+    """One run. part: tuning, held_out or held_out_again."""
 
     fault: str
     data: str
@@ -113,6 +118,18 @@ FAULTS: Mapping[str, Fault] = {
             train_rows=28,
         ),
         Fault(
+            "shuffled_20",
+            "every question has the answer of another, for twenty epochs on half as many rows",
+            (frozenset({"overfitting", "underfitting"}),),
+            frozenset({"wasted_epochs", "plateau"}),
+            {
+                "training_args.num_train_epochs": 20,
+                "training_args.eval_steps": 10,
+                "training_args.early_stopping_patience": 0,
+            },
+            train_rows=14,
+        ),
+        Fault(
             "leaked",
             "the evaluation rows are trained on, for sixteen epochs",
             _one("suspiciously_low_loss"),
@@ -167,23 +184,33 @@ _HEALTHY_KINDS: tuple[Mapping[str, Any], ...] = (
 
 # Those whose outcome depends on the rows; what the others do is the same for any.
 _TUNED_TWICE = ("rate_x30", "unsteady", "rate_d100", "rank_1", "shuffled", "leaked", "stalled")
+# Whatever the changed rules have to tell, or could tell wrongly. Shuffled answers in a form that
+# all notes share still bring the loss down in ten epochs: so they are trained for longer.
+_AGAIN = ("epochs_40", "shuffled_20", "stalled", "spike_row", "unsteady")
 
 
 def all_cases() -> tuple[Case, ...]:
     """The whole corpus, in the order in which it is made: tuning first, then two seeds of each."""
-    planted = [name for name in FAULTS if name != HEALTHY]
-    tuning = [Case(name, "medical", 1, "tuning") for name in planted]
-    tuning += [Case(HEALTHY, "medical", i, "tuning", k) for i, k in enumerate(_HEALTHY_KINDS, 1)]
-    tuning += [Case(name, "medical", 2, "tuning") for name in _TUNED_TWICE]
-    held_out = [
-        Case(HEALTHY, data, 10 * (1 + (data == "parcels")) + i, "held_out", kind)
+    planted = [name for name in FAULTS if name not in (HEALTHY, "shuffled_20")]
+    tuning = [Case(name, "medical", 1, TUNING) for name in planted]
+    tuning += [Case(HEALTHY, "medical", i, TUNING, k) for i, k in enumerate(_HEALTHY_KINDS, 1)]
+    tuning += [Case(name, "medical", 2, TUNING) for name in _TUNED_TWICE]
+    held_out = _on_both_sets(planted, 10, HELD_OUT)
+    again = _on_both_sets(_AGAIN, 30, HELD_OUT_AGAIN)
+    return (*tuning, *held_out, *again)
+
+
+def _on_both_sets(planted: Sequence[str], seed: int, part: str) -> list[Case]:
+    """Six healthy runs and two of each fault on each set of rows; seeds from this one on."""
+    sets = (("medical", seed), ("parcels", seed + 10))
+    healthy = [
+        Case(HEALTHY, data, first + i, part, kind)
         for i, kind in enumerate(_HEALTHY_KINDS)
-        for data in ("medical", "parcels")
+        for data, first in sets
     ]
-    held_out += [
-        Case(name, data, seed + (10 if data == "parcels" else 0), "held_out")
-        for seed in (11, 12)
+    return healthy + [
+        Case(name, data, first + number, part)
+        for number in (1, 2)
         for name in planted
-        for data in ("medical", "parcels")
+        for data, first in sets
     ]
-    return (*tuning, *held_out)

@@ -131,7 +131,7 @@ def make(case: Case) -> None:
 
 def _write_data(case: Case, fault: Fault, directory: Path) -> None:
     rows = rows_of(case.data, fault.train_rows + EVAL_ROWS, case.seed)
-    if case.fault == "shuffled":
+    if case.fault in ("shuffled", "shuffled_20"):
         rows = shuffled_answers(rows, case.seed)
     if case.fault == "rank_1":
         rows = backwards(rows)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Sequence
 
 WINDOW_STEPS = 64
 _ENOUGH_STEPS = 16
+# Few enough that a steady climb stays within its own differences.
+_LEVEL_STEPS = 8
 # A normal variable goes beyond this once in 10^9; sound runs of four rows a step stay below 3.
 _DEVIATIONS = 6.0
 # The median absolute deviation of a normal variable is this part of its standard deviation.
@@ -15,17 +18,18 @@ _MAD_TO_SIGMA = 1.4826
 
 
 def stands_out(history: Sequence[float], value: float, *, least: float) -> bool:
-    """Whether a value lies above the median of those before it by 6 robust standard deviations:
-    1.4826 times the median absolute deviation (Rousseeuw and Croux 1993), taken as `least` where it
-    is smaller.
+    """Whether a value lies above what is usual by 6 robust standard deviations, taken as `least`
+    where they are smaller: 1.4826 times the median absolute deviation (Rousseeuw and Croux 1993),
+    here of the differences between neighbours over the root of 2 (von Neumann 1941), so that a
+    loss that falls is not taken for noise.
 
     False while there are fewer than 16 values to compare with.
     """
     if len(history) < _ENOUGH_STEPS:
         return False
-    median = statistics.median(history)
-    deviation = _MAD_TO_SIGMA * statistics.median(abs(v - median) for v in history)
-    return value > median + _DEVIATIONS * max(deviation, least)
+    differences = (abs(b - a) for a, b in itertools.pairwise(history))
+    deviation = _MAD_TO_SIGMA * statistics.median(differences) / math.sqrt(2)
+    return value > usual(history) + _DEVIATIONS * max(deviation, least)
 
 
 def remember(history: list[float], value: float) -> None:
@@ -36,5 +40,5 @@ def remember(history: list[float], value: float) -> None:
 
 
 def usual(history: Sequence[float]) -> float:
-    """What a value is compared with: the median."""
-    return statistics.median(history)
+    """What a value is compared with: the median of the last 8."""
+    return statistics.median(history[-_LEVEL_STEPS:])

@@ -23,7 +23,12 @@ from llamafarm.monitoring.formats import format_gap, format_loss
 _MATERIAL_RISE = 0.01
 # The overview's bound for the gap, in nats per token.
 _GUIDE_GAP = 0.5
-_SURE = 0.95
+# Of a loss that is below half of the evaluation loss the rows are known by heart: that the
+# evaluation loss rose is then no surprise that would need more than an ordinary test.
+_BY_HEART = 0.5
+_SURE, _QUITE_SURE = 0.95, 0.99
+# Of the training loss at the best evaluation: what climbs further is not learning the rows.
+_CLIMB = 0.1
 # An epoch is the unit in which a person would have stopped earlier.
 _WASTED_EPOCHS = 1.0
 # exp(0.3) = 1.35: three of four tokens are certain. Text that was not seen before leaves more open.
@@ -36,9 +41,10 @@ def overfitting(observed: Observed) -> FindingEvent | None:
     """The evaluation loss turned, or the gap to the training loss opened.
 
     Turned: above its best value by 1 % and outside the noise band of a paired comparison (one in a
-    thousand for a whole run), twice in a row or at the end, while the training loss did not rise.
-    Opened: the gap is above the overview's 0.5 nats, has grown by as much outside its noise,
-    and the evaluation loss no longer falls.
+    thousand for a whole run; 99 % where the training loss is below half of the evaluation loss),
+    twice in a row or at the end, while the training loss did not rise. Opened: the gap is above the
+    overview's 0.5 nats, has grown by as much outside its noise, and the evaluation loss no longer
+    falls.
 
     Sources: the overview's "eval loss increases" and "gap indicates overfitting".
     """
@@ -48,11 +54,16 @@ def overfitting(observed: Observed) -> FindingEvent | None:
     trained, before = _train_up_to(observed, last), _train_up_to(observed, best)
     if trained is None or before is None or trained.mean > before.mean:
         return None
+    later = observed.after(best.step)
+    since = [level.mean for e in later if (level := _train_up_to(observed, e)) is not None]
+    if trained.mean > min(since) + _CLIMB * before.mean:
+        return None
     opening = _opening(observed, last)
     gap = last.eval_loss - trained.mean
-    later = observed.after(best.step)
     evaluations = len(observed.after(0))
     sure = surely_worse(last, evaluations)
+    if trained.mean < _BY_HEART * last.eval_loss and _worse(last) > _QUITE_SURE:
+        sure = max(sure, _worse(last))
     rise = last.eval_loss - best.eval_loss
     turned = sure and rise > _MATERIAL_RISE * best.eval_loss
     confirmed = observed.completed or (len(later) > 1 and later[-2].eval_loss > best.eval_loss)

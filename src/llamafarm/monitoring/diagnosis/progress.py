@@ -124,7 +124,8 @@ def plateau(observed: Observed) -> FindingEvent | None:
     if train_before is None or train_now is None:
         return None
     fall = change_between(train_now, train_before)
-    if fall.mean > max(worth, 2 * fall.error) or last.eval_loss - lowest.eval_loss >= worth:
+    rose = last.eval_loss - min(lowest.eval_loss, reference.eval_loss)
+    if fall.mean > max(worth, 2 * fall.error) or rose >= worth:
         return None
     return FindingEvent(
         step=last.step,

@@ -61,7 +61,7 @@ _SMALLEST_NORM = 1e-30
 _STEPS_WITHOUT_ONE = 20
 # In nats a token, and in logarithms of the norm: what differs by less is no spike.
 _LEAST_LOSS_DEVIATION = 0.05
-_LEAST_NORM_DEVIATION = 0.1
+_LEAST_NORM_DEVIATION = 0.15
 
 
 def train(job: TrainingJob) -> Outcome:
