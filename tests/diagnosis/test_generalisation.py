@@ -44,6 +44,25 @@ def test_more_evaluation_rows_make_the_same_rise_sure() -> None:
     assert "overfitting" not in rules(few) and "overfitting" in rules(many)
 
 
+def test_where_the_rows_are_known_by_heart_an_ordinary_test_of_the_rise_is_enough() -> None:
+    rise = {0: 2.4, 10: 0.5, 20: 0.6, 30: 0.62, 40: 0.63}
+    by_heart = events(lambda n: 2.4 if n < 5 else 0.1, rise, error=0.04, rows=12)
+    assert finding(by_heart, "overfitting").step == 30
+    not_yet = events(lambda n: 2.4 if n < 5 else 0.4, rise, error=0.04, rows=12)
+    assert "overfitting" not in rules(not_yet)
+    unsure = events(lambda n: 2.4 if n < 5 else 0.1, rise, error=0.06, rows=12)
+    assert "overfitting" not in rules(unsure)
+
+
+def test_a_training_loss_that_climbs_again_is_not_overfitting() -> None:
+    def diverging(number: int) -> float:
+        return 4.0 if number <= 10 else 1.8 if number <= 20 else 2.6
+
+    assert "overfitting" not in rules(events(diverging, {0: 4.5, 10: 2.0, 20: 2.1, 30: 4.8}))
+    going_on = events(lambda n: diverging(min(n, 20)), {0: 4.5, 10: 2.0, 20: 2.1, 30: 4.8})
+    assert "overfitting" in rules(going_on)
+
+
 def test_a_sure_rise_of_less_than_a_hundredth_is_not_worth_a_run() -> None:
     rise = {0: 2.4, 10: 2.0, 20: 2.01, 30: 2.015, 40: 2.018}
     assert "overfitting" not in rules(events(falling(by=0.02), rise, error=1e-4))

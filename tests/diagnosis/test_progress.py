@@ -72,6 +72,11 @@ def test_a_loss_that_never_fell_is_no_plateau() -> None:
     assert "plateau" not in rules(events(lambda n: 2.4 + wave(n), flat))
 
 
+def test_an_eval_loss_that_rose_did_not_stay_where_it_was() -> None:
+    rose = {**FLAT, 20: 4.8, 30: 4.6, 40: 4.6}
+    assert "plateau" not in rules(events(lambda n: 2.0 + wave(n), rose))
+
+
 def test_a_slow_fall_is_progress() -> None:
     slow = {0: 2.4, 10: 2.0, 20: 1.97, 30: 1.94, 40: 1.91}
     assert "plateau" not in rules(events(lambda n: 2.0 + wave(n), slow, error=0.001))
