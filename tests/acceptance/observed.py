@@ -20,7 +20,7 @@ from .typed import Done, type_in
 
 @dataclass
 class Observed:
-    """A run, seen from inside. autocast: type of the matrix products, once per forward pass;
+    """A run, seen from inside. autocast: type of the matrix products, once per pass of a step;
     steps: conversations in each micro-batch, a list for each optimizer step.
     """
 
@@ -77,7 +77,10 @@ def _seeing_the_model(seen: Observed) -> Any:
         dropouts = [m for name, m in named.items() if name.endswith("lora_dropout.default")]
         seen.dropouts = {getattr(dropout, "p", 0.0) for dropout in dropouts}
         inside = next(module for name, module in named.items() if name.endswith("q_proj"))
-        inside.register_forward_pre_hook(lambda *_: seen.autocast.append(_autocast()))
+        # Sample answers at the end are given as `generate` gives them: without it.
+        inside.register_forward_pre_hook(
+            lambda *_: seen.autocast.append(_autocast()) if torch.is_grad_enabled() else None
+        )
         return trainable
 
     return build

@@ -225,8 +225,9 @@ def test_the_final_model_carries_a_card(run: Observed) -> None:
     front = yaml.safe_load(card.split("---")[1])
     assert front["library_name"] == "peft"
     assert "# Custom Domain Training" in card
-    assert f"| eval loss | {summary['eval_loss']:.4f} |" in card
-    assert "| adapter | r 8, alpha 16, on " in card
+    best = f"| best | {summary['best_step']} | {summary['eval_loss']:.4f} |"
+    assert best in card
+    assert "| method | lora, r 8, alpha 16, " in card
     assert "| seed | 42 |" in card
 
 

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -18,6 +19,8 @@ from tests.monitoring.events_of_a_run import eval_event, overfitting_event, step
 from tests.monitoring.run_directories import EVENTS, add_events, is_going_on, write_run
 
 from .conftest import TOKEN, Serve
+
+T = TypeVar("T")
 
 
 def told(text: str) -> Any:
@@ -82,6 +85,12 @@ def test_a_message_is_bounded_however_long_the_run_is() -> None:
     assert len(message(long, None)) < 1.5 * len(message(short, None))
 
 
+def run(listening: Coroutine[Any, Any, T]) -> T:
+    """In a thread: a browser that another test has opened has a loop in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, listening).result()
+
+
 def test_the_page_and_its_stream_agree_on_the_version(serve: Serve, going_on: Path) -> None:
     async def listen() -> str:
         views = Views(RunLibrary(going_on.parent), f"/{TOKEN}/")
@@ -93,7 +102,7 @@ def test_the_page_and_its_stream_agree_on_the_version(serve: Serve, going_on: Pa
         write_run(going_on.parent / "other")
         return await waiting
 
-    sent = told(asyncio.run(listen()))
+    sent = told(run(listen()))
     assert "other" in sent["parts"]["runs"]
     # There is nothing drawn in a list.
     assert set(sent) == {"title", "parts"}
@@ -104,7 +113,7 @@ def test_the_page_and_its_stream_agree_on_the_version(serve: Serve, going_on: Pa
 
 def test_a_page_that_was_away_gets_what_it_missed(going_on: Path) -> None:
     views = Views(RunLibrary(going_on.parent), "/x/")
-    sent = asyncio.run(first(Streams().events(views.runs, "another version")))
+    sent = run(first(Streams().events(views.runs, "another version")))
     assert sent.startswith(f"id: {views.runs().version}\n")
     assert set(told(sent)["parts"]) == {"title", "runs"}
 
@@ -116,7 +125,7 @@ def test_all_streams_end_at_once(going_on: Path) -> None:
         async with asyncio.timeout(60):
             return [text async for text in streams.events(views.runs, views.runs().version)]
 
-    assert asyncio.run(listen()) == []
+    assert run(listen()) == []
 
 
 def test_a_run_that_is_gone_ends_its_stream() -> None:
@@ -126,7 +135,7 @@ def test_a_run_that_is_gone_ends_its_stream() -> None:
     async def listen() -> list[str]:
         return [text async for text in Streams().events(gone, "")]
 
-    assert asyncio.run(listen()) == []
+    assert run(listen()) == []
 
 
 def test_streams_are_counted_and_one_too_many_is_refused(
@@ -141,7 +150,7 @@ def test_streams_are_counted_and_one_too_many_is_refused(
         await opened[0].aclose()  # type: ignore[attr-defined]  # a generator
         return [*full, streams.is_full]
 
-    assert asyncio.run(open_and_close()) == [True, False]
+    assert run(open_and_close()) == [True, False]
     served = serve(going_on.parent)
     monkeypatch.setattr(stream, "MOST_STREAMS", 0)
     assert served.client.get(f"/{TOKEN}/events/").status_code == 503
@@ -167,5 +176,5 @@ def test_a_view_that_takes_long_is_made_less_often(
         async for _ in streams.events(views.runs, views.runs().version):
             pass
 
-    asyncio.run(listen())
+    run(listen())
     assert pauses == [60.0]
