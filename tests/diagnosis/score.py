@@ -19,11 +19,11 @@ from llamafarm.monitoring.diagnosis import diagnose
 from llamafarm.monitoring.events import Event, FindingEvent
 from llamafarm.monitoring.metrics_file import read_events
 from tests.diagnosis.cases import (
-    CHANGED,
+    CHANGED_AFTER,
     FAULTS,
     HEALTHY,
     HELD_OUT,
-    HELD_OUT_AGAIN,
+    PARTS,
     TUNING,
     Case,
     all_cases,
@@ -90,8 +90,8 @@ def _names_it(spike: FindingEvent) -> bool:
 
 def scores(by_case: Mapping[Case, frozenset[str]]) -> tuple[Score, ...]:
     """One a rule. Where one of several findings is enough, those that are told count as found, and
-    the first is missed where none is. A rule that was changed after a look at `held_out` is not
-    scored on it.
+    the first is missed where none is. A rule is scored on the parts that were made after its
+    last change.
     """
     return tuple(
         _score(rule, {c: found for c, found in by_case.items() if _counts(c, rule)})
@@ -100,7 +100,8 @@ def scores(by_case: Mapping[Case, frozenset[str]]) -> tuple[Score, ...]:
 
 
 def _counts(case: Case, rule: str) -> bool:
-    return case.part != HELD_OUT or rule not in CHANGED
+    changed_after = CHANGED_AFTER.get(rule, TUNING)
+    return case.part == TUNING or PARTS.index(case.part) > PARTS.index(changed_after)
 
 
 def _score(rule: str, by_case: Mapping[Case, frozenset[str]]) -> Score:
@@ -151,7 +152,7 @@ def _share(value: float) -> str:
 
 def held_out() -> tuple[dict[Case, frozenset[str]], tuple[Case, ...]]:
     """What is told of each run that was not tuned on, and those that are not made yet."""
-    parts = [cases_of(part) for part in (HELD_OUT, HELD_OUT_AGAIN)]
+    parts = [cases_of(part) for part in HELD_OUT]
     there, missing = ([c for part in parts for c in part[i]] for i in (0, 1))
     return {case: told(case) for case in there}, tuple(missing)
 
@@ -159,8 +160,7 @@ def held_out() -> tuple[dict[Case, frozenset[str]], tuple[Case, ...]]:
 def main() -> None:
     """Print a part, run by run; or write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    choices = (TUNING, HELD_OUT, HELD_OUT_AGAIN)
-    parser.add_argument("part", nargs="?", choices=choices, help="all that is held out if left out")
+    parser.add_argument("part", nargs="?", choices=PARTS, help="all that is held out if left out")
     parser.add_argument("--write", action="store_true", help="put the table into the page")
     arguments = parser.parse_args()
     by_case, missing = held_out()

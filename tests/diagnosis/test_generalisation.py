@@ -54,6 +54,13 @@ def test_where_the_rows_are_known_by_heart_an_ordinary_test_of_the_rise_is_enoug
     assert "overfitting" not in rules(unsure)
 
 
+def test_a_gap_that_opened_over_rows_known_by_heart_needs_only_an_ordinary_test() -> None:
+    standing = {0: 2.4, 10: 1.3, 20: 1.31, 30: 1.31, 40: 1.31}
+    for lowest, told in ((0.2, True), (0.7, False)):
+        run = events(lambda n, to=lowest: max(to, 2.5 - 0.1 * n), standing, error=0.1, rows=12)
+        assert ("overfitting" in rules(run)) == told
+
+
 def test_a_training_loss_that_climbs_again_is_not_overfitting() -> None:
     def diverging(number: int) -> float:
         return 4.0 if number <= 10 else 1.8 if number <= 20 else 2.6

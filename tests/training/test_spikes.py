@@ -84,6 +84,12 @@ def test_a_steady_slope_does_not_stand_out(slope: float) -> None:
     assert not stands_out(values, slope * 40, least=0.01)
 
 
+def test_what_was_usual_a_while_ago_does_not_stand_out() -> None:
+    history = [0.45, 0.5] * 27 + [0.12, 0.1] * 5
+    assert not stands_out(history, 0.47, least=0.01)
+    assert stands_out(history[-20:-10] * 2, 0.9, least=0.01)
+
+
 def test_a_few_earlier_spikes_do_not_hide_the_next_one() -> None:
     assert stands_out([2.0] * 20 + [50.0, 2.0, 50.0, 2.0, 50.0], 50.0, least=0.05)
 

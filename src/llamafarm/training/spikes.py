@@ -40,5 +40,5 @@ def remember(history: list[float], value: float) -> None:
 
 
 def usual(history: Sequence[float]) -> float:
-    """What a value is compared with: the median of the last 8."""
-    return statistics.median(history[-_LEVEL_STEPS:])
+    """What a value is compared with: the median, of all or of the last 8, whichever is higher."""
+    return max(statistics.median(history), statistics.median(history[-_LEVEL_STEPS:]))

@@ -40,11 +40,11 @@ _LOW_BASE_LOSS = 0.15
 def overfitting(observed: Observed) -> FindingEvent | None:
     """The evaluation loss turned, or the gap to the training loss opened.
 
-    Turned: above its best value by 1 % and outside the noise band of a paired comparison (one in a
-    thousand for a whole run; 99 % where the training loss is below half of the evaluation loss),
-    twice in a row or at the end, while the training loss did not rise. Opened: the gap is above the
+    Turned: above its best value by 1 % and outside the noise band of a paired comparison, twice in
+    a row or at the end, while the training loss did not rise. Opened: the gap is above the
     overview's 0.5 nats, has grown by as much outside its noise, and the evaluation loss no longer
-    falls.
+    falls. The noise band is one in a thousand for a whole run; where the training loss is below
+    half of the evaluation loss, one in a hundred for a single comparison.
 
     Sources: the overview's "eval loss increases" and "gap indicates overfitting".
     """
@@ -61,9 +61,10 @@ def overfitting(observed: Observed) -> FindingEvent | None:
     opening = _opening(observed, last)
     gap = last.eval_loss - trained.mean
     evaluations = len(observed.after(0))
+    by_heart = trained.mean < _BY_HEART * last.eval_loss
     sure = surely_worse(last, evaluations)
-    if trained.mean < _BY_HEART * last.eval_loss and _worse(last) > _QUITE_SURE:
-        sure = max(sure, _worse(last))
+    if by_heart and _worse(last) > _QUITE_SURE:
+        sure = _worse(last)
     rise = last.eval_loss - best.eval_loss
     turned = sure and rise > _MATERIAL_RISE * best.eval_loss
     confirmed = observed.completed or (len(later) > 1 and later[-2].eval_loss > best.eval_loss)
@@ -76,7 +77,10 @@ def overfitting(observed: Observed) -> FindingEvent | None:
             f"{format_loss(trained.mean)}"
         )
     elif opening is not None and gap > _GUIDE_GAP and rise > 0:
-        confidence = surely_above(opening.mean - _GUIDE_GAP, opening.error, last.rows, evaluations)
+        beyond = opening.mean - _GUIDE_GAP
+        confidence = surely_above(beyond, opening.error, last.rows, evaluations)
+        if by_heart and sureness(beyond, opening.error, last.rows) > _QUITE_SURE:
+            confidence = sureness(beyond, opening.error, last.rows)
         if confidence:
             text = (
                 f"the gap between eval and training loss opened to {format_gap(gap)} (above "
