@@ -22,6 +22,7 @@ from llamafarm.monitoring.events import (
     Event,
     MessageEvent,
     ResumeEvent,
+    SettingsEvent,
     StartEvent,
     StepEvent,
 )
@@ -326,7 +327,10 @@ _TIMES = {
     "seconds",
     "tokens_per_second",
     "window_seconds",
+    "step_seconds",
+    "data_seconds",
     "runtime_seconds",
+    "memory_bytes",
     "peak_memory_bytes",
 }
 # Compared through metrics.jsonl and summary.json.
@@ -341,6 +345,7 @@ _OF_EVALUATIONS = {
 }
 # They tell of processes, not of the training.
 _OF_PROCESSES = (
+    SettingsEvent,
     StartEvent,
     ResumeEvent,
     MessageEvent,
