@@ -1,8 +1,8 @@
 """What it costs to watch a run, and to read it afterwards: `python -m bench.watching RUN`.
 
 The events of a finished run are repeated to runs of many steps. The first table is what the record,
-the findings and the display take of a step in CPU time, where every step is painted; `report` and
-`runs` are timed as commands.
+the findings and the display take of a step in CPU time, where each of the last steps is painted;
+`report` and `runs` are timed as commands.
 Prints tables in Markdown.
 """
 
@@ -26,6 +26,7 @@ from llamafarm.monitoring.progress import LiveProgress, PlainProgress
 
 LENGTHS = (100, 1_000, 10_000, 100_000)
 STEPS_BETWEEN_EVALUATIONS = 100
+PAINTED = 1_000
 
 
 def main() -> None:
@@ -90,11 +91,23 @@ def _row_of_a_step(events: Sequence[Event], steps: int) -> str:
         record = MetricsFile(Path(scratch) / "metrics.jsonl")
         took = [_seconds(record, run), _seconds(_Findings(), run)]
     took.append(_seconds(PlainProgress(io.StringIO()), run))
-    # By its clock a second passes between two events and none in it, so that each is painted.
-    clock = _Clock()
-    took.append(_seconds(LiveProgress(_Terminal(), clock), run, clock))
-    cells = [f"{1e6 * seconds / steps:,.0f} us" for seconds in (*took, took[0] + took[1] + took[3])]
+    per_step = [seconds / steps for seconds in took]
+    per_step.append(_seconds_painted(run) / min(steps, PAINTED))
+    per_step.append(per_step[0] + per_step[1] + per_step[3])
+    cells = [f"{1e6 * seconds:,.0f} us" for seconds in per_step]
     return f"| {steps:,} | {' | '.join(cells)} |"
+
+
+def _seconds_painted(run: Sequence[Event]) -> float:
+    """By the screen's clock a second passes between two of the last events and none before, so that
+    each of these is painted.
+    """
+    clock = _Clock()
+    screen = LiveProgress(_Terminal(), clock)
+    first = max(0, len(run) - PAINTED)
+    for event in run[:first]:
+        screen.handle(event)
+    return _seconds(screen, run[first:], clock)
 
 
 class _Clock:

@@ -408,7 +408,7 @@ def chat(
     """A conversation with a trained model."""
     from llamafarm.data.rows import Message
     from llamafarm.evaluation.generation import Generator
-    from llamafarm.models.record import read_record
+    from llamafarm.models.load import read_record
 
     model, tokenizer = _load_finished(source)
     system = read_record(source).system_prompt

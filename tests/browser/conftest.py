@@ -99,6 +99,23 @@ class Opened:
 Open = Callable[..., Opened]
 
 
+def assert_policy_holds(opened: Opened) -> None:
+    """What is put into the page by mistake neither runs nor loads."""
+    opened.value(
+        """() => {
+          const script = document.createElement("script");
+          script.textContent = "window.hacked = 1";
+          document.body.append(script);
+          document.body.insertAdjacentHTML("beforeend", '<img src="http://127.0.0.1:9/x.png">');
+          document.body.insertAdjacentHTML("beforeend", '<img src=x onerror="window.hacked = 2">');
+          return fetch("http://127.0.0.1:9/").catch(() => {});
+        }"""
+    )
+    assert opened.value("window.hacked") is None
+    refused = [text for text in opened.complaints if "Content Security Policy" in text]
+    assert len(refused) >= 4
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:

@@ -22,7 +22,7 @@ from tests.monitoring.run_directories import (
     write_whole_run,
 )
 
-from .conftest import Dashboard, Open, Opened, Serve
+from .conftest import Dashboard, Open, Opened, Serve, assert_policy_holds
 from .test_report import CURVES, WIDTHS, rgb
 
 # Of 12 steps, those up to the first evaluation.
@@ -209,19 +209,7 @@ def test_what_is_put_into_the_page_by_mistake_neither_runs_nor_loads(
     serve: Serve, open_page: Open, runs: Path
 ) -> None:
     opened = open_run(serve(runs), open_page, "first")
-    opened.value(
-        """() => {
-          const script = document.createElement("script");
-          script.textContent = "window.hacked = 1";
-          document.body.append(script);
-          document.body.insertAdjacentHTML("beforeend", '<img src="http://127.0.0.1:9/x.png">');
-          document.body.insertAdjacentHTML("beforeend", '<img src=x onerror="window.hacked = 2">');
-          return fetch("http://127.0.0.1:9/").catch(() => {});
-        }"""
-    )
-    assert opened.value("window.hacked") is None
-    refused = [text for text in opened.complaints if "Content Security Policy" in text]
-    assert len(refused) >= 4
+    assert_policy_holds(opened)
 
 
 @pytest.mark.parametrize("width", WIDTHS)

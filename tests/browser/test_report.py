@@ -11,7 +11,7 @@ from llamafarm.monitoring.metrics_file import read_events
 from llamafarm.monitoring.report.colours import BLUE, ORANGE, RED
 from tests.monitoring.report.records import HOSTILE
 
-from .conftest import Open
+from .conftest import Open, assert_policy_holds
 
 CURVES = ("loss", "learning_rate", "gradient_norm", "throughput", "memory")
 WIDTHS = (390, 820, 1280)
@@ -175,16 +175,4 @@ def test_what_is_put_into_the_page_by_mistake_neither_runs_nor_loads(
     open_page: Open, report: Path
 ) -> None:
     opened = open_page(report)
-    opened.value(
-        """() => {
-          const script = document.createElement("script");
-          script.textContent = "window.hacked = 1";
-          document.body.append(script);
-          document.body.insertAdjacentHTML("beforeend", '<img src="http://127.0.0.1:9/x.png">');
-          document.body.insertAdjacentHTML("beforeend", '<img src=x onerror="window.hacked = 2">');
-          return fetch("http://127.0.0.1:9/").catch(() => {});
-        }"""
-    )
-    assert opened.value("window.hacked") is None
-    refused = [text for text in opened.complaints if "Content Security Policy" in text]
-    assert len(refused) >= 4
+    assert_policy_holds(opened)

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llamafarm.cli.options import (
-    AllowLeakage,
-    FlagValue,
-    Json,
-    allowed_leakage,
-    overrides_of,
-)
-from llamafarm.cli.output import result_json
+from llamafarm.cli.options import AllowLeakage, Json, overrides_of
 from llamafarm.cli.recommend import (
     BaseModel,
     EvalDataset,
     Overwrite,
     SkipBadRows,
-    tell,
-    to_json,
+    flags_of,
+    recommend_and_tell,
 )
-from llamafarm.monitoring.work import WorkProgress
 
 if TYPE_CHECKING:
     from llamafarm.strategy.overrides import Override
@@ -65,12 +55,7 @@ def command(
     """
     from llamafarm import api
 
-    flags = [
-        FlagValue("--dataset", dataset, "dataset.path"),
-        FlagValue("--eval-dataset", eval_dataset, "dataset.eval_file"),
-        FlagValue("--base-model", base_model, "base_model.id"),
-        allowed_leakage(allow_leakage),
-    ]
+    flags = flags_of(dataset, eval_dataset, base_model, allow_leakage)
     request = api.RecommendRequest(
         overrides=(
             *overrides_of(flags, ()),
@@ -82,12 +67,7 @@ def command(
         skip_bad_rows=skip_bad_rows,
         for_beginners=True,
     )
-    with contextlib.closing(WorkProgress(sys.stderr)) as progress:
-        made = api.recommend(request, sinks=(progress,))
-    if json_output:
-        result_json(to_json(made))
-    else:
-        tell(made)
+    recommend_and_tell(request, json_output)
 
 
 def _demo_rows(file: str) -> tuple[Override, ...]:

@@ -23,7 +23,7 @@ from llamafarm.errors import Problem
 from llamafarm.monitoring.work import WorkProgress
 
 if TYPE_CHECKING:
-    from llamafarm.api import Recommendation
+    from llamafarm.api import Recommendation, RecommendRequest
     from llamafarm.strategy.overrides import Override
 
 EXAMPLE = """
@@ -94,12 +94,7 @@ def command(
         raise problems_error([Problem(message, where="--overwrite")])
     from llamafarm import api
 
-    flags = [
-        FlagValue("--dataset", dataset, "dataset.path"),
-        FlagValue("--eval-dataset", eval_dataset, "dataset.eval_file"),
-        FlagValue("--base-model", base_model, "base_model.id"),
-        allowed_leakage(allow_leakage),
-    ]
+    flags = flags_of(dataset, eval_dataset, base_model, allow_leakage)
     request = api.RecommendRequest(
         overrides=(*overrides_of(flags, settings or ()), *_share(use)),
         name=name,
@@ -107,12 +102,7 @@ def command(
         overwrite=overwrite,
         skip_bad_rows=skip_bad_rows,
     )
-    with contextlib.closing(WorkProgress(sys.stderr)) as progress:
-        made = api.recommend(request, sinks=(progress,))
-    if json_output:
-        result_json(to_json(made))
-        return
-    tell(made)
+    recommend_and_tell(request, json_output)
 
 
 def _share(use: str | None) -> tuple[Override, ...]:
@@ -129,8 +119,27 @@ def _share(use: str | None) -> tuple[Override, ...]:
     return (Override("dataset.eval_split", shares[use], f"--use {use}"),)
 
 
-def tell(made: Recommendation) -> None:
+def flags_of(
+    dataset: str | None, eval_dataset: str | None, base_model: str | None, allow_leakage: bool
+) -> list[FlagValue]:
+    """What both `recommend` and `init` start from."""
+    return [
+        FlagValue("--dataset", dataset, "dataset.path"),
+        FlagValue("--eval-dataset", eval_dataset, "dataset.eval_file"),
+        FlagValue("--base-model", base_model, "base_model.id"),
+        allowed_leakage(allow_leakage),
+    ]
+
+
+def recommend_and_tell(request: RecommendRequest, json_output: bool) -> None:
     """The file on stdout, or where it lies; what a person should not miss on stderr."""
+    from llamafarm import api
+
+    with contextlib.closing(WorkProgress(sys.stderr)) as progress:
+        made = api.recommend(request, sinks=(progress,))
+    if json_output:
+        result_json(_to_json(made))
+        return
     for warning in made.warnings:
         say(f"warning: {warning}", wrap=True)
     if made.file is None:
@@ -140,7 +149,7 @@ def tell(made: Recommendation) -> None:
     result(f"next: llamafarm setup {shlex.quote(str(made.file))} --verify-only")
 
 
-def to_json(made: Recommendation) -> dict[str, Any]:
+def _to_json(made: Recommendation) -> dict[str, Any]:
     """Decisions, forecast, data and hardware as `setup` gives them, and the file's text."""
     return {
         "strategy": made.strategy,

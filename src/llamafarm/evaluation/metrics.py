@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from llamafarm.evaluation.text_metrics import exact_match, rouge_l, token_f1
 
@@ -100,12 +101,12 @@ def find_metric(name: str, *, allow_custom: bool, beside: Sequence[Path] = ()) -
 def measure(metric: AnswerMetric, answers: Sequence[str], references: Sequence[str]) -> MetricValue:
     """Raises MetricError where the function raises, or gives something else than numbers."""
     try:
-        found = metric.function(tuple(answers), tuple(references))
+        found: Any = metric.function(tuple(answers), tuple(references))
         # numpy and torch have numbers of their own, of no dimension.
         if isinstance(found, bool | int | float) or getattr(found, "ndim", None) == 0:
-            return _finite(metric.name, MetricValue(float(found)))  # type: ignore[arg-type]
-        by_row = tuple(float(value) for value in found)  # type: ignore[attr-defined]
-    except Exception as error:
+            return _finite(metric.name, MetricValue(float(found)))
+        by_row = tuple(float(value) for value in found)
+    except Exception as error:  # whatever code of the user's raises
         raise MetricError(f"{metric.name} failed: {type(error).__name__}: {error}") from error
     if len(by_row) != len(answers):
         raise MetricError(f"{metric.name} gave {len(by_row)} values for {len(answers)} answers")
@@ -124,7 +125,7 @@ def _import(name: str, beside: Sequence[Path]) -> MetricFunction:
     sys.path[:0] = [str(path) for path in beside if str(path) not in before]
     try:
         function = getattr(importlib.import_module(module), attribute)
-    except Exception as error:
+    except Exception as error:  # a module that is imported runs
         raise MetricError(
             f"{name} cannot be imported: {type(error).__name__}: {error}",
             f"{module.partition('.')[0]} has to be installed, or lie beside the strategy file or "

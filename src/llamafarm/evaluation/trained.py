@@ -13,8 +13,8 @@ from llamafarm.evaluation.passes import OnRows, Passes
 from llamafarm.evaluation.report import Measured
 from llamafarm.evaluation.request import EvaluationTask
 from llamafarm.evaluation.torch_model import measure_torch_model
-from llamafarm.models.load import load_base_model
-from llamafarm.models.record import ModelRecord, read_record
+from llamafarm.models.load import load_base_model, read_record
+from llamafarm.models.record import ModelRecord
 from llamafarm.models.resolve import resolve_model
 from llamafarm.strategy.model import BaseModelSpec
 

@@ -10,7 +10,7 @@ from llamafarm.models.config import read_json, refuse_links_outside, sanitised_c
 from llamafarm.models.directory import ADAPTER_CONFIG, check_model_directory
 from llamafarm.models.faults import model_faults
 from llamafarm.models.quantised_base import requantise_linear_layers
-from llamafarm.models.record import read_model_record
+from llamafarm.models.record import ModelRecord, read_model_record
 from llamafarm.models.resolve import resolve_model
 from llamafarm.models.source import ModelSource
 from llamafarm.models.tokenizer import load_tokenizer
@@ -78,6 +78,11 @@ def find_model_directory(source: str, *, working_directory: Path | None = None) 
     if path.is_dir():
         return _model_directory_of(path)
     return resolve_model(BaseModelSpec(id=source), working_directory=start).directory
+
+
+def read_record(source: str) -> ModelRecord:
+    """As read_model_record, for whatever names a finished model."""
+    return read_model_record(find_model_directory(source))
 
 
 def _model_directory_of(path: Path) -> Path:

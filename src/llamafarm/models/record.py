@@ -51,10 +51,3 @@ def read_model_record(directory: Path) -> ModelRecord:
         if isinstance(values, dict)
         else ModelRecord()
     )
-
-
-def read_record(source: str) -> ModelRecord:
-    """As read_model_record, for whatever names a finished model."""
-    from llamafarm.models.load import find_model_directory
-
-    return read_model_record(find_model_directory(source))

@@ -139,7 +139,7 @@ def _found(findings: Sequence[Finding]) -> list[str]:
         lines.append(f"{name}{sure}: {finding.text}{rows_text(finding.rows)}")
         if finding.rule not in told:
             lines += [f"  try: {finding.advice}"]
-            lines += [f"  {' '.join(_as_flags(finding.patch))}"] if finding.patch else []
+            lines += [f"  {' '.join(as_flags(finding.patch))}"] if finding.patch else []
         told.add(finding.rule)
     found = [("" if number else "found", line) for number, line in enumerate(lines)]
     found += [
@@ -149,12 +149,12 @@ def _found(findings: Sequence[Finding]) -> list[str]:
     return _aligned(found)
 
 
-def _as_flags(patch: Mapping[str, float | int | str | bool]) -> list[str]:
+def as_flags(patch: Mapping[str, float | int | str | bool]) -> list[str]:
     """As a person types it: `--set training_args.learning_rate=0.0002`."""
-    return [f"--set {shlex.quote(f'{path}={set_value(value)}')}" for path, value in patch.items()]
+    return [f"--set {shlex.quote(f'{path}={_set_value(value)}')}" for path, value in patch.items()]
 
 
-def set_value(value: float | int | str | bool) -> str:
+def _set_value(value: float | int | str | bool) -> str:
     """As YAML reads it."""
     if isinstance(value, bool):
         return "true" if value else "false"

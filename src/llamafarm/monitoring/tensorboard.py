@@ -116,11 +116,9 @@ class TensorBoardSink:
     def _write_scalars(self, event: Event) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        values = scalars_of(event)
-        if values:
-            scalars = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
-            step: int = event.step  # type: ignore[attr-defined]
-            self._write_summary(Summary(value=scalars), step)
+        if (told := scalars_of(event)) is not None:
+            scalars = [Summary.Value(tag=tag, simple_value=v) for tag, v in told.values.items()]
+            self._write_summary(Summary(value=scalars), told.step)
 
     def _write_summary(self, summary: Summary, step: int) -> None:
         from tensorboard.compat.proto.event_pb2 import Event as Record

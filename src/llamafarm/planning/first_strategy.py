@@ -30,7 +30,7 @@ FIELDS: Mapping[str, str] = {
         "the training loss falls: halve it."
     ),
     "method.alpha": "How strongly it acts: r to 2 r. Rarely worth changing; change it with r.",
-    "method.dropout": "Few rows, or the evaluation loss rises: more, up to 0.15.",
+    "method.dropout": "Few rows, or the evaluation loss rises: more, up to 0.2.",
     "training_args.output_dir": (
         "Where the run goes. A directory with a run in it is refused, unless --resume goes on with "
         "it or --overwrite replaces it."

@@ -236,7 +236,7 @@ def _report(directory: RunDirectory, emit: Callable[[Event], None]) -> None:
         record = read_run_record(directory.root)
         write_card(record)
         write_report(record)
-    except Exception as error:
+    except Exception as error:  # two drawing libraries; the weights are safe already
         why = error.summary if isinstance(error, LlamafarmError) else str(error)
         text = f"the report could not be written ({redact(why)}); `llamafarm report` does it again"
         emit(MessageEvent(level="warning", text=text))

@@ -28,8 +28,9 @@ from llamafarm.monitoring.report.facts import Facts, settings_facts, version_fac
 from llamafarm.monitoring.report.tables import Table, forecast_table, results_table
 from llamafarm.monitoring.run_record import RunRecord
 from llamafarm.monitoring.summary import Finding
-from llamafarm.monitoring.summary_text import set_value
+from llamafarm.monitoring.summary_text import as_flags
 from llamafarm.monitoring.verdict import run_verdict
+from llamafarm.planning.plan import SAMPLE_TOKENS
 
 _ROWS_NAMED = 6
 _REMARKS = ("warning", "notice")
@@ -48,7 +49,7 @@ class KeyNumber:
 
 @dataclass(frozen=True, slots=True)
 class ReportedFinding:
-    """Something worth a look. step 0: before the first step; settings: to try, as `--set` takes
+    """Something worth a look. step 0: before the first step; to_try: flags, as a person types
     them.
     """
 
@@ -58,7 +59,7 @@ class ReportedFinding:
     advice: str = ""
     confidence: str = ""
     numbers: Facts = ()
-    settings: tuple[str, ...] = ()
+    to_try: str = ""
     rows: str = ""
 
 
@@ -72,7 +73,9 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """All parts, in the order of the page. intro: who, when and where, in a few words each."""
+    """All parts, in the order of the page. intro: who, when and where, in a few words each;
+    sample_tokens: how many a sample's answer has at most.
+    """
 
     title: str
     status: str
@@ -83,6 +86,7 @@ class Content:
     findings: tuple[ReportedFinding, ...]
     results: Table | None
     samples: tuple[Sample, ...]
+    sample_tokens: int
     data: Facts
     data_warnings: tuple[str, ...]
     settings: Facts
@@ -109,6 +113,7 @@ def content_of(record: RunRecord, place: str = "") -> Content:
         findings=_findings(record.summary.findings),
         results=results_table(record),
         samples=record.comparison.samples if record.comparison else (),
+        sample_tokens=SAMPLE_TOKENS,
         data=tuple(data_facts(record.data)) if record.data else (),
         data_warnings=record.data.warnings if record.data else (),
         settings=settings_facts(record.settings) if record.settings else (),
@@ -226,7 +231,7 @@ def _finding(finding: Finding) -> ReportedFinding:
         advice=finding.advice,
         confidence=f"{int(100 * finding.confidence)} % sure" if finding.confidence < 1 else "",
         numbers=tuple(_evidence(k, v) for k, v in finding.numbers.items() if math.isfinite(v)),
-        settings=tuple(f"{path}={set_value(value)}" for path, value in finding.patch.items()),
+        to_try=" ".join(as_flags(finding.patch)),
         rows=listed(finding.rows, _ROWS_NAMED),
     )
 

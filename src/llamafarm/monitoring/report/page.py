@@ -109,7 +109,7 @@ def _safe(text: str) -> str:
     """Text of this program, not of a run."""
     from markupsafe import Markup
 
-    return Markup(text)  # noqa: S704
+    return Markup(text)  # noqa: S704  # see above: no text of a run
 
 
 def _policy(scripts: Sequence[str]) -> str:

@@ -40,8 +40,8 @@ def tell(tracker: Tracker, events: Iterator[Event]) -> None:
     """Everything of a run. One that did not say how it ended has failed."""
     status, results = "failed", dict[str, float]()
     for event in events:
-        if values := scalars_of(event):
-            tracker.log(values, event.step)  # type: ignore[attr-defined]
+        if (told := scalars_of(event)) is not None:
+            tracker.log(told.values, told.step)
         if isinstance(event, EvalEvent) and event.best:
             results |= {"best_step": float(event.step), "best_eval_loss": event.eval_loss}
         elif isinstance(event, FindingEvent):

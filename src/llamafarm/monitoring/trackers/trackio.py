@@ -39,4 +39,4 @@ class TrackioTracker:
         self._run.log({f"end/{name}": value for name, value in results.items()})
         if status != "completed":
             self._run.alert(title="status", text=status)
-        self._run.finish()  # type: ignore[no-untyped-call]
+        self._run.finish()  # type: ignore[no-untyped-call]  # trackio leaves it untyped
