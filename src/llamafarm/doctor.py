@@ -101,6 +101,7 @@ def _optional_parts() -> list[Section]:
         _package("lm-eval", "pip install 'llamafarm[lm-eval]'", optional=True),
         _package("ollama", "pip install 'llamafarm[ollama]'", optional=True),
         _converter(),
+        _llamafactory(),
         Section("C compiler", "ok", compiler)
         if compiler
         else Section(
@@ -125,3 +126,28 @@ def _converter() -> Section:
         "only some architectures need it",
         "setup without --verify-only, or export LLAMA_CPP_PATH=/path/to/llama.cpp",
     )
+
+
+def _llamafactory() -> Section:
+    from llamafarm.training.backends.llamafactory.environment import (
+        VARIABLE,
+        VERSION,
+        find_environment,
+        is_missing,
+        size_text,
+    )
+
+    name = "LLaMA-Factory"
+    if is_missing():
+        return Section(
+            name,
+            "missing",
+            "only `type: llamafactory` needs it",
+            f"setup of such a strategy installs {VERSION} ({size_text()}), or export "
+            f"{VARIABLE}=/path/to/llamafactory-cli",
+        )
+    try:
+        environment = find_environment()
+    except UserError as fault:
+        return Section(name, "fault", fault.summary, fault.hint)
+    return Section(name, "ok", f"{environment.version}, {environment.python}")

@@ -78,9 +78,11 @@ def ready_data(
     from llamafarm.data.token_row import adds_bos
     from llamafarm.models.shape_reader import read_shape
     from llamafarm.models.tokenizer import load_tokenizer
+    from llamafarm.planning.llamafactory import with_native_dataset
     from llamafarm.planning.resolve_data import resolve_data
 
     _tell_notices(strategy, emit)
+    strategy = with_native_dataset(strategy)
     ready = ReadyData()
     cwd = Path.cwd()
     with faults:
@@ -149,9 +151,13 @@ def plan_run(
     from llamafarm.hardware.probe import bitsandbytes_available, free_disk_bytes, probe
     from llamafarm.planning.metrics import check_metrics
     from llamafarm.planning.resolve import resolve
+    from llamafarm.training.backends.llamafactory.environment import find_environment
 
     faults = Faults()
     hardware = probe()
+    if strategy.backend == "llamafactory":
+        with faults:
+            find_environment()
     with faults:
         check_metrics(strategy, allow_custom=allow_custom_metrics, working_directory=Path.cwd())
     with faults:

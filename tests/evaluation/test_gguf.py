@@ -12,7 +12,8 @@ import pytest
 from llamafarm.data.prepare import prepare
 from llamafarm.errors import DataError, ModelError
 from llamafarm.evaluation.gguf import find_gguf, measure_gguf, open_gguf
-from llamafarm.evaluation.loss import LossResult, evaluate_loss
+from llamafarm.evaluation.loss import evaluate_loss
+from llamafarm.evaluation.loss_result import LossResult
 from llamafarm.evaluation.report import Measured
 from llamafarm.evaluation.request import EvaluationTask
 from llamafarm.models.gguf_file import GgufFile

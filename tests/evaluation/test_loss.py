@@ -9,7 +9,8 @@ import torch
 
 from llamafarm.errors import RunError
 from llamafarm.evaluation import loss as module
-from llamafarm.evaluation.loss import LossResult, evaluate_loss
+from llamafarm.evaluation.loss import evaluate_loss
+from llamafarm.evaluation.loss_result import LossResult
 from llamafarm.evaluation.row_losses import RowLosses
 from llamafarm.models.packed import PackedRow, label_logits, use_packed_attention
 from tests.models.test_packed import rows, tiny

@@ -120,7 +120,7 @@ def test_corruption_sees_a_final_model_of_damaged_weights(
     scene: corruption.Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     best = corruption.DAMAGES.index(corruption.damage_best)
-    from llamafarm.training.backends.pytorch import keeper
+    from llamafarm.training import keeper
 
     monkeypatch.setattr(keeper, "fault_of_step", lambda checkpoints, step: "")
     monkeypatch.setattr(

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from llamafarm.models.packed import PackedRow, label_logits
-from llamafarm.training.backends.pytorch import gradients, keeper
+from llamafarm.training import keeper
+from llamafarm.training.backends.pytorch import gradients
 from llamafarm.training.checkpoint import SaveFailed, write_checkpoint
 
 

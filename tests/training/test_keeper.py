@@ -29,7 +29,7 @@ from llamafarm.monitoring.events import (
 )
 from llamafarm.monitoring.metrics_file import MetricsFile
 from llamafarm.planning.plan import Every, TrainingPlan
-from llamafarm.training.backends.pytorch import keeper
+from llamafarm.training import keeper
 from llamafarm.training.checkpoint import Rotated, list_checkpoints, verify_checkpoint
 from llamafarm.training.signals import StopRequest
 

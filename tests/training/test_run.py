@@ -26,8 +26,8 @@ from llamafarm.monitoring.events import (
     StepEvent,
 )
 from llamafarm.planning.plan import Every, TrainingPlan
+from llamafarm.training import keeper
 from llamafarm.training import run as module
-from llamafarm.training.backends.pytorch import keeper
 from llamafarm.training.checkpoint import (
     STATE_FILE,
     checkpoint_files,

@@ -16,7 +16,7 @@ from llamafarm.errors import RunError
 from llamafarm.models.packing_probe import Packability
 from llamafarm.training.backends.pytorch import snapshot as module
 from llamafarm.training.backends.pytorch.model import TrainableModel
-from llamafarm.training.backends.pytorch.snapshot import RESUME_ONLY, Snapshot
+from llamafarm.training.backends.pytorch.snapshot import Snapshot
 from llamafarm.training.checkpoint import STATE_FILE
 from llamafarm.training.state import LoopState
 
@@ -86,7 +86,9 @@ def test_what_is_put_back_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None
 def test_a_finished_model_lacks_exactly_what_only_a_resume_needs(tmp_path: Path) -> None:
     parts = Parts(1, steps=1)
     whole = {name for name, _ in parts.snapshot.files(STATE)}
-    assert whole - {name for name, _ in parts.snapshot.model_files()} == set(RESUME_ONLY)
+    assert whole - {name for name, _ in parts.snapshot.model_files()} == set(
+        parts.snapshot.resume_only
+    )
 
 
 def test_the_state_is_json_that_says_what_it_belongs_to(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from itertools import takewhile
 
 from llamafarm.data.json_reader import describe
 from llamafarm.data.records import BadRow, Record
+from llamafarm.data.request import Answers
 from llamafarm.data.row_reader import TURN_FIELDS, RowReader, join_blank_line
 from llamafarm.data.rows import Conversation, Message, Segment
 from llamafarm.data.turn_reader import TURN_ROLES, read_turns
@@ -162,11 +163,24 @@ def _untrained(turns: Sequence[Message]) -> tuple[Message, ...]:
     return tuple(replace(turn, trained=turn.trained and turn.role != answer) for turn in turns)
 
 
-def _preference(row: RowReader) -> Conversation:
-    """The prompt with the chosen answer, which may be a whole conversation. Answers that stand in
+def _of_pair(row: RowReader, row_format: RowFormat, answers: Answers) -> Conversation:
+    """One side of a row that has two; both are looked at, so that a fault of either drops both."""
+    if row_format.name != "preference":
+        row.fault(
+            _CHOSEN[0],
+            f"expected a row with two answers, found one of format {row_format.name} (stage: dpo "
+            "learns from the difference)",
+        )
+        return Conversation(row.source)
+    chosen, rejected = _preference(row), _preference(row, _REJECTED)
+    return rejected if answers == "rejected" else chosen
+
+
+def _preference(row: RowReader, names: tuple[str, ...] = _CHOSEN) -> Conversation:
+    """The prompt with one of the answers, which may be a whole conversation. Answers that stand in
     the prompt are not learnt.
     """
-    name = row.filled(*_CHOSEN) or _CHOSEN[0]
+    name = row.filled(*names) or names[0]
     chosen = _side(row, name, "assistant")
     if not any(turn.role == "user" for turn in chosen):
         return _with_answer(row, name, _with_system(row, (*_untrained(_compared(row)), *chosen)))
@@ -406,12 +420,14 @@ class RowSpec:
     """How rows are to be read.
 
     columns: our name for a field, of the row or of its turns, → the file's name; roles: our name
-    for who speaks → the file's. Raises DataError with all names that are not known.
+    for who speaks → the file's; answers: which one of two. Raises DataError with all names that are
+    not known.
     """
 
     data_format: DataFormat = "auto"
     columns: Mapping[str, str] | None = None
     roles: Mapping[str, str] | None = None
+    answers: Answers = "chosen"
 
     def __post_init__(self) -> None:
         names = self.known_names()
@@ -479,7 +495,10 @@ def to_conversation(record: Record, spec: RowSpec) -> tuple[Conversation, str] |
     if row_format is None:
         return _unrecognised(record)
     row = RowReader(record, spec.columns or {}, row_format.example, spec.roles)
-    conversation = row_format.parse(row)
+    if spec.answers == "chosen":
+        conversation = row_format.parse(row)
+    else:
+        conversation = _of_pair(row, row_format, spec.answers)
     return row.bad_row() or (conversation, row_format.name)
 
 

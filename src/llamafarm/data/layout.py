@@ -386,7 +386,7 @@ def _scan_notices(
     for found in scans:
         if len(found.formats) > 1:
             notices.append(f"{found.source.name} mixes formats: {format_name(found.formats)}")
-    if formats_of(scans)["preference"]:
+    if formats_of(scans)["preference"] and request.answers == "chosen":
         notices.append(REJECTED_NOTICE)
     notices += [_weight_notice(file) for file in files if file.weight != 1.0]
     trained = [found for file, found in zip(files, scans, strict=True) if file.role == "train"]

@@ -123,7 +123,12 @@ def _key_parts(
         else None,
         "eval_wanted": [request.eval_wanted, request.eval_location is not None],
         "labels": [request.group_by, request.stratify_by],
-        "format": [request.data_format, dict(request.columns), dict(request.roles)],
+        "format": [
+            request.data_format,
+            dict(request.columns),
+            dict(request.roles),
+            *([request.answers] if request.answers != "chosen" else []),
+        ],
         "turns": [request.system_prompt, request.mask_history],
         "limits": [
             request.max_length,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from llamafarm.strategy.model import DataFormat
 
@@ -19,6 +20,9 @@ class HubDataset:
 
 
 DataLocation = Path | HubDataset
+
+Answers = Literal["chosen", "paired", "rejected"]
+"""Of rows with two answers. paired: the chosen ones, of rows that all have two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +89,4 @@ class DataRequest:
     stable_split: bool = False
     eval_rows: int | None = None
     eval_auto: bool = False
+    answers: Answers = "chosen"

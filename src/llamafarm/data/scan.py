@@ -37,7 +37,7 @@ class Pipeline:
     def of(cls, request: DataRequest) -> Pipeline:
         """The pipeline that a request asks for; labels for a split are not looked for."""
         return cls(
-            RowSpec(request.data_format, request.columns, request.roles),
+            RowSpec(request.data_format, request.columns, request.roles, request.answers),
             make_cleaner(request.remove_patterns),
             request.system_prompt,
             request.mask_history,

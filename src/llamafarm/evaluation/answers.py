@@ -5,14 +5,15 @@ training saw before the last answer.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from llamafarm.data.tokenized import TokenRows
 from llamafarm.evaluation.generation import Generator
+from llamafarm.evaluation.metrics import MetricValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,14 @@ class AnsweredRow:
     prompt: str
     reference: str
     answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """metrics: by name; one that failed is not there."""
+
+    rows: tuple[AnsweredRow, ...] = ()
+    metrics: Mapping[str, MetricValue] = field(default_factory=dict)
 
 
 def rows_with_a_prompt(rows: TokenRows, at_most: int) -> list[int]:

@@ -13,7 +13,7 @@ from llamafarm.data.rows import Conversation
 from llamafarm.data.summary import Cuts
 from llamafarm.errors import DataError, ModelError, Problem
 from llamafarm.evaluation.engine_rows import EngineRow, EngineRowMaker
-from llamafarm.evaluation.loss import LossResult
+from llamafarm.evaluation.loss_result import LossResult
 from llamafarm.evaluation.passes import OnRows
 from llamafarm.evaluation.report import (
     Measured,

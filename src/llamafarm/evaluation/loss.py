@@ -6,7 +6,6 @@ Logits exist for one micro-batch at a time and only where a prediction is scored
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,43 +14,10 @@ from torch import nn
 
 from llamafarm.data.tokenized import TokenRows
 from llamafarm.errors import RunError
+from llamafarm.evaluation.loss_result import LossResult
 from llamafarm.evaluation.row_losses import RowLosses
 from llamafarm.hardware.out_of_memory import is_out_of_memory, release_memory
 from llamafarm.models.packed import label_logits, pack, token_losses
-
-
-@dataclass(frozen=True, slots=True)
-class LossResult:
-    """Sums over a dataset. loss in nats per trained token; accuracy: share of trained tokens ranked
-    first.
-
-    by_row: every row's mean loss and its trained tokens, in order.
-    """
-
-    loss_sum: float
-    correct: int
-    trained_tokens: int
-    by_row: RowLosses
-
-    @property
-    def rows(self) -> int:
-        """Number of rows."""
-        return len(self.by_row.losses)
-
-    @property
-    def loss(self) -> float:
-        """Mean negative log-likelihood per trained token."""
-        return self.loss_sum / self.trained_tokens
-
-    @property
-    def perplexity(self) -> float:
-        """exp(loss); infinite where that overflows."""
-        return math.exp(self.loss) if self.loss < 700 else math.inf
-
-    @property
-    def accuracy(self) -> float:
-        """Share of trained tokens that the model ranks first."""
-        return self.correct / self.trained_tokens
 
 
 def evaluate_loss(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from llamafarm.data.report import DroppedRow
 from llamafarm.data.summary import Cuts, truncation_warning
 from llamafarm.errors import count_of
-from llamafarm.evaluation.loss import LossResult
+from llamafarm.evaluation.loss_result import LossResult
 from llamafarm.evaluation.metrics import AnswerMetric, MetricError, measure
 from llamafarm.evaluation.paired import (
     RowScores,

@@ -242,7 +242,7 @@ def _weights(
 
 def _trains_base_weights(strategy: Strategy) -> bool:
     method = strategy.method
-    return method.type == "full_finetune" or bool(method.modules_to_save) or method.bias != "none"
+    return method.trains_base or bool(method.modules_to_save) or method.bias != "none"
 
 
 def _tf32(

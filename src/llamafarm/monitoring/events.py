@@ -71,9 +71,9 @@ class StartEvent(Event):
 class SettingsEvent(Event):
     """What the run was told to do, for whoever reads its events; before the start event.
 
-    method: lora, qlora or full; rank, alpha: 0 where there is no adapter; guide_*: what the tables
-    say for this model, method and number of rows; warmup_steps, total_steps, steps_per_epoch: in
-    optimizer steps; memory_limit_bytes: of the device, 0 where it is not known.
+    method: lora, qlora, full or freeze; rank, alpha: 0 where there is no adapter; guide_*: what the
+    tables say for this model, method and number of rows; warmup_steps, total_steps,
+    steps_per_epoch: in optimizer steps; memory_limit_bytes: of the device, 0 where it is not known.
     """
 
     kind: ClassVar[str] = "settings"

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from llamafarm.errors import Problem
 from llamafarm.models.shape import ModelShape
 from llamafarm.planning.explain import problem
+from llamafarm.planning.llamafactory import llamafactory_problems
 from llamafarm.planning.method import (
     adapted_layers,
     default_or_written_rank,
@@ -46,12 +47,7 @@ def problems_of(
 
 def _backend(strategy: Strategy) -> Iterator[Problem]:
     if strategy.backend == "llamafactory":
-        yield problem(
-            strategy,
-            "backend",
-            "type: llamafactory is not available in this version",
-            "write `type: pytorch`",
-        )
+        yield from llamafactory_problems(strategy)
     elif strategy.method.type == "freeze":
         yield problem(
             strategy,
@@ -82,11 +78,11 @@ def _quantization(strategy: Strategy, device: str, available: bool) -> Iterator[
         )
     if bits is None:
         return
-    if method.type == "full_finetune":
+    if method.trains_base:
         yield problem(
             strategy,
             f"{base}.load_in_{bits}bit",
-            f"{bits}-bit weights cannot be trained (method.type is full_finetune)",
+            f"{bits}-bit weights cannot be trained (method.type is {method.type})",
             "write `type: qlora`, or remove the quantisation",
         )
     elif device == "mps":

@@ -15,6 +15,7 @@ from llamafarm.hardware.precision import Dtype, PrecisionChoice
 from llamafarm.models.shape import LinearLayer, ModelShape
 from llamafarm.planning import tables
 from llamafarm.planning.explain import asked, is_written, notice, settled, shown, warning
+from llamafarm.planning.llamafactory import unfrozen_parameters
 from llamafarm.planning.plan import AdapterPlan, QuantizationPlan
 from llamafarm.strategy.model import Method, Strategy, TorchDtype
 
@@ -39,8 +40,9 @@ def choose_method(
     """
     method = strategy.method
     decisions = [_type_decision(strategy)]
-    if method.type == "full_finetune":
-        trainable = shape.num_parameters
+    if method.trains_base:
+        frozen = method.type == "freeze"
+        trainable = unfrozen_parameters(strategy, shape) if frozen else shape.num_parameters
         decisions += [_trainable_decision(trainable, shape), *_unused_adapter_settings(strategy)]
         return MethodChoice(None, None, trainable, tuple(decisions))
     adapter, adapter_decisions = _adapter(strategy, shape)
@@ -322,7 +324,8 @@ def _unused_adapter_settings(strategy: Strategy) -> list[Decision]:
         warning(
             f"method.{name}",
             getattr(strategy.method, name),
-            f"method.{name} has no effect: method.type is full_finetune, which has no adapter",
+            f"method.{name} has no effect: method.type is {strategy.method.type}, which has no "
+            "adapter",
         )
         for name in names
         if is_written(strategy, f"method.{name}")

@@ -38,7 +38,7 @@ def choose_learning_rate(strategy: Strategy, shape: ModelShape, num_rows: int) -
 
     Where the row was adapted to the model or the method, a little outside is only noticed.
     """
-    full = strategy.method.type == "full_finetune"
+    full = strategy.method.trains_base
     advised = tables.learning_rate_range(num_rows, shape.num_parameters, full_finetune=full)
     examples = count_of(num_rows, "training example")
     row = tables.data_row(num_rows).name

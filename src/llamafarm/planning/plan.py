@@ -16,6 +16,7 @@ from llamafarm.models.shape import ModelShape
 from llamafarm.models.source import ModelSource
 
 Dtype = Literal["float32", "float16", "bfloat16"]
+Stage = Literal["sft", "pt", "dpo"]
 
 # How many evaluation rows are answered at the end of a run, for a person to look at, how far, and
 # how long that may take (of a long run a share).
@@ -165,6 +166,17 @@ class LoggingPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class LlamaFactoryPlan:
+    """What only `type: llamafactory` has. stage: what it trains for; method: lora, qlora,
+    full_finetune or freeze; native: its own keys, passed on as they are.
+    """
+
+    stage: Stage
+    method: str
+    native: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
 class ExportPlan:
     """What is made of the result. quantization: GGUF's name of a type; name_is_given: the strategy
     says the name, which is else the run directory's.
@@ -233,6 +245,7 @@ class TrainingPlan:
     on_nonfinite: Literal["stop", "skip"]
     stop_on_overfitting: bool
     forecast: Forecast
+    llamafactory: LlamaFactoryPlan | None = None
     export: ExportPlan | None = None
     stop_words: tuple[str, ...] = ()
     decisions: tuple[Decision, ...] = field(default=())

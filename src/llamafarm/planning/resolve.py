@@ -37,6 +37,7 @@ from llamafarm.planning.export import choose_export, export_problems, route_deci
 from llamafarm.planning.fit import fit
 from llamafarm.planning.forecast import choose_speed, forecast
 from llamafarm.planning.later import not_in_this_version
+from llamafarm.planning.llamafactory import choose_llamafactory
 from llamafarm.planning.memory import Workload
 from llamafarm.planning.method import MethodChoice, choose_method
 from llamafarm.planning.optimizer import (
@@ -136,6 +137,9 @@ def resolve(
     )
     run_directory = output_directory(strategy, working_directory)
     export, export_decisions = choose_export(strategy, run_directory)
+    other_engine, its_decisions = (
+        choose_llamafactory(strategy) if strategy.backend == "llamafactory" else (None, [])
+    )
     decisions = (
         *_model_decisions(strategy, source),
         *_output_decision(strategy, working_directory),
@@ -156,6 +160,7 @@ def resolve(
         *_size_remarks(shape, method, outlook),
         *([] if route is None else [route_decision(route)]),
         *export_decisions,
+        *its_decisions,
         *not_in_this_version(strategy),
     )
     return TrainingPlan(
@@ -182,6 +187,7 @@ def resolve(
         on_nonfinite=strategy.on_nonfinite,
         stop_on_overfitting=strategy.stop_on_overfitting,
         forecast=outlook,
+        llamafactory=other_engine,
         export=export,
         stop_words=strategy.prompt_template.stop_sequences,
         decisions=tuple(replace(d, field=short_field(d.field)) for d in decisions),

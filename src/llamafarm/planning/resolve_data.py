@@ -28,6 +28,7 @@ from llamafarm.planning.explain import (
     warning,
     whereabouts,
 )
+from llamafarm.planning.llamafactory import learns_from_pairs
 from llamafarm.planning.locations import (
     find_data_file,
     missing_file,
@@ -178,6 +179,7 @@ def resolve_data(
         group_by=dataset.group_by,
         stratify_by=dataset.stratify_by,
         num_workers=dataset.preprocessing_num_workers,
+        answers="paired" if learns_from_pairs(strategy) else "chosen",
     )
     return request, tuple(found.decisions)
 

@@ -50,7 +50,8 @@ def _model(strategy: Strategy, plan: TrainingPlan) -> Values:
 def _method(plan: TrainingPlan) -> Values:
     adapter = plan.adapter
     if adapter is None:
-        return {"method.type": "full_finetune"}
+        engine = plan.llamafactory
+        return {"method.type": engine.method if engine else "full_finetune"}
     return {
         "method.type": "lora" if plan.quantization is None else "qlora",
         "method.r": adapter.r,

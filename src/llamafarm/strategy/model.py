@@ -176,6 +176,11 @@ class Method(Section):
     use_dora: bool = Field(False, description="Weight-decomposed LoRA.")
     quantization: Quantization = Quantization()
 
+    @property
+    def trains_base(self) -> bool:
+        """Whether weights of the base model are trained, and no adapter."""
+        return self.type in ("full_finetune", "freeze")
+
 
 class PrecisionFlags(Section):
     """Precision switches as they were asked for on one device; None: not asked."""

@@ -34,7 +34,8 @@ def run_identity(plan: TrainingPlan) -> dict[str, str]:
         "torch_compile": plan.torch_compile,
         "gradient_checkpointing": plan.gradient_checkpointing,
     }
-    for name in ("adapter", "quantization", "device", "optimizer", "batch", "evaluation"):
+    parts_of = ("adapter", "quantization", "device", "optimizer", "batch", "evaluation")
+    for name in (*parts_of, *(["llamafactory"] if plan.llamafactory else [])):
         value = getattr(plan, name)
         parts |= {name: None} if value is None else _flatten(name, asdict(value))
     versions = {f"version of {name}": _version(name) for name in _LIBRARIES}

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
+from typing import Protocol
 
 from llamafarm.errors import RunError, listed
 from llamafarm.files import staged_directory, write_bytes
@@ -22,7 +24,6 @@ from llamafarm.monitoring.events import (
     SaveFailedEvent,
     SavingEvent,
 )
-from llamafarm.training.backends.pytorch.snapshot import RESUME_ONLY, Snapshot
 from llamafarm.training.checkpoint import (
     Checkpoint,
     SaveFailed,
@@ -39,6 +40,35 @@ from llamafarm.training.model_card import model_card
 from llamafarm.training.state import LoopState
 
 _SECONDS_UNTIL_SAVED_AGAIN = 60.0
+
+
+class Snapshot(Protocol):
+    """What a backend puts into a checkpoint, and how it goes back."""
+
+    @property
+    def resume_only(self) -> tuple[str, ...]:
+        """Names of the files that a finished model does not need."""
+        ...
+
+    def files(self, state: LoopState) -> Iterator[tuple[str, bytes | memoryview]]:
+        """Everything that a resume needs. Raises OSError where it is not there."""
+        ...
+
+    def model_files(self) -> Iterator[tuple[str, bytes | memoryview]]:
+        """What makes a model."""
+        ...
+
+    def num_bytes(self) -> int:
+        """Size of a checkpoint, but for what is small."""
+        ...
+
+    def non_finite(self) -> tuple[str, ...]:
+        """Names of weights that hold a NaN or an Infinity."""
+        ...
+
+    def restore(self, path: Path) -> LoopState:
+        """Put a checkpoint back. Raises RunError when it does not fit."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +197,7 @@ class CheckpointKeeper:
                 hint="free some space, then the same command with --resume ends the run",
             ) from error
 
-    def _final_files(self, step: int, state: LoopState) -> Iterator[tuple[str, bytes]]:
+    def _final_files(self, step: int, state: LoopState) -> Iterator[tuple[str, bytes | memoryview]]:
         """From the checkpoint; from memory where the last one could not be saved."""
         if step == state.step != self.saved_step:
             return self._snapshot.model_files()
@@ -176,7 +206,9 @@ class CheckpointKeeper:
                 f"checkpoint-{step} was to become the final model, and cannot be used: {fault}",
                 hint="the same command with --resume goes on from the newest checkpoint that can",
             )
-        return checkpoint_files(checkpoint_of(self._directory, step), leave_out=RESUME_ONLY)
+        return checkpoint_files(
+            checkpoint_of(self._directory, step), leave_out=self._snapshot.resume_only
+        )
 
     def _write(self, state: LoopState) -> WrittenCheckpoint | _NotWritten:
         try:

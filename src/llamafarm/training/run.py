@@ -21,7 +21,6 @@ from llamafarm.errors import (
     OutputError,
     Problem,
     RunError,
-    StrategyError,
 )
 from llamafarm.files import write_json_atomic, write_text_atomic
 from llamafarm.hardware.facts import Hardware
@@ -149,15 +148,14 @@ def _run(
 
 
 def _backend(plan: TrainingPlan) -> Backend:
-    """The closed registry of backends: a name that is not in it is the user's error."""
-    if plan.backend == "pytorch":
-        from llamafarm.training.backends.pytorch.loop import train
+    """The closed registry of backends: plans are for one of them."""
+    if plan.backend == "llamafactory":
+        from llamafarm.training.backends.llamafactory import train as llamafactory
 
-        return train
-    raise StrategyError(
-        f"the fine_tuner type {plan.backend} is not part of this version",
-        hint="write `type: pytorch`",
-    )
+        return llamafactory.train
+    from llamafarm.training.backends.pytorch import loop
+
+    return loop.train
 
 
 def _train(

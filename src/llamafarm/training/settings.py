@@ -44,5 +44,5 @@ def settings_event(plan: TrainingPlan, train_rows: int, eval_rows: int) -> Setti
 
 def _method(plan: TrainingPlan) -> str:
     if plan.adapter is None:
-        return "full"
+        return "freeze" if plan.llamafactory and plan.llamafactory.method == "freeze" else "full"
     return "lora" if plan.quantization is None else "qlora"

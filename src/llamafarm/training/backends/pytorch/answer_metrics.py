@@ -5,11 +5,11 @@ Greedy, so that nothing is drawn: what is trained is the same with and without t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 
-from llamafarm.evaluation.answers import AnsweredRow, answer_row, rows_with_a_prompt
+from llamafarm.data.tokenized import TokenRows
+from llamafarm.evaluation.answers import Answered, AnsweredRow, answer_row, rows_with_a_prompt
 from llamafarm.evaluation.generation import Generator
 from llamafarm.evaluation.metrics import MetricError, MetricValue, find_metric, measure
 from llamafarm.hardware.out_of_memory import is_out_of_memory, release_memory
@@ -17,14 +17,6 @@ from llamafarm.monitoring.events import MessageEvent
 from llamafarm.planning.plan import ANSWER_TOKENS, ANSWERED_ROWS
 from llamafarm.training.backends.pytorch.model import TrainableModel
 from llamafarm.training.job import TrainingJob
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """metrics: by name; one that failed is not there."""
-
-    rows: tuple[AnsweredRow, ...] = ()
-    metrics: Mapping[str, MetricValue] = field(default_factory=dict)
 
 
 class AnswerMetrics:
@@ -47,12 +39,13 @@ class AnswerMetrics:
         """
         if not self._names:
             return Answered()
-        if not self._asked:
+        data = self._job.data.eval
+        if data is None or not self._asked:
             self._tell(step, "no evaluation row asks anything")
             return Answered()
         rows: list[AnsweredRow] = []
         for done, row in enumerate(self._asked, start=1):
-            answer = self._answer(step, row)
+            answer = self._answer(step, data, row)
             if answer is None:
                 return Answered()
             rows.append(answer)
@@ -67,13 +60,12 @@ class AnswerMetrics:
                 self._tell(step, fault.text)
         return Answered(tuple(rows), found)
 
-    def _answer(self, step: int, row: int) -> AnsweredRow | None:
+    def _answer(self, step: int, rows: TokenRows, row: int) -> AnsweredRow | None:
         """None where it cannot be had."""
-        assert self._job.data.eval is not None  # noqa: S101
         try:
             generator = Generator(self._trainable.model, self._job.tokenizer)
-            return answer_row(generator, self._job.data.eval, row, ANSWER_TOKENS)
-        except Exception as error:
+            return answer_row(generator, rows, row, ANSWER_TOKENS)
+        except Exception as error:  # a template may raise anything; the loss is still measured
             if is_out_of_memory(error):
                 release_memory()
             self._tell(step, f"{type(error).__name__}: {str(error)[:160]}")

@@ -14,23 +14,18 @@ from collections.abc import Sequence
 
 import torch
 
-from llamafarm.errors import Interrupted, RunError, count_of, listed
-from llamafarm.evaluation.loss import LossResult, evaluate_loss
+from llamafarm.errors import RunError, count_of, listed
+from llamafarm.evaluation.loss import evaluate_loss
 from llamafarm.hardware.ceiling import MemoryCeiling
 from llamafarm.hardware.out_of_memory import is_out_of_memory, release_memory
 from llamafarm.monitoring.comparison import Sample
 from llamafarm.monitoring.events import (
-    EarlyStopEvent,
-    EvalEvent,
     EvalProgressEvent,
     FindingEvent,
     MessageEvent,
-    NonFiniteEvent,
     OutOfMemoryEvent,
-    StartEvent,
-    StepEvent,
 )
-from llamafarm.training.backends.pytorch.answer_metrics import Answered, AnswerMetrics
+from llamafarm.training.backends.pytorch.answer_metrics import AnswerMetrics
 from llamafarm.training.backends.pytorch.batches import BatchFeed, StepBatch
 from llamafarm.training.backends.pytorch.device import (
     device_utilisation,
@@ -43,22 +38,19 @@ from llamafarm.training.backends.pytorch.gradients import (
     Gradients,
     StepGivenUp,
 )
-from llamafarm.training.backends.pytorch.keeper import CheckpointKeeper
 from llamafarm.training.backends.pytorch.model import EmbeddingNoise, build_model
 from llamafarm.training.backends.pytorch.optimizer import make_optimizer, make_scheduler
 from llamafarm.training.backends.pytorch.samples import sample_answers
 from llamafarm.training.backends.pytorch.shortage import MemoryRelief
 from llamafarm.training.backends.pytorch.snapshot import Snapshot
-from llamafarm.training.evaluations import RowLossStore
+from llamafarm.training.course import Course, StepNumbers
 from llamafarm.training.identity import run_identity
 from llamafarm.training.job import Outcome, TrainingJob
-from llamafarm.training.settings import settings_event
+from llamafarm.training.keeper import CheckpointKeeper
 from llamafarm.training.spikes import remember, stands_out, usual
 from llamafarm.training.state import LoopState
 
 _SMALLEST_NORM = 1e-30
-# Where all of the first steps are skipped, the fault is not in a row.
-_STEPS_WITHOUT_ONE = 20
 # In nats a token, and in logarithms of the norm: what differs by less is no spike.
 _LEAST_LOSS_DEVIATION = 0.05
 _LEAST_NORM_DEVIATION = 0.15
@@ -125,46 +117,52 @@ class _Loop:
         snapshot = Snapshot(
             self.trainable, optimizer, self.scheduler, self.scaler, run_identity(plan)
         )
-        self.keeper = CheckpointKeeper(job, snapshot, self.gradients.drop)
-        self.evaluations = RowLossStore(job)
+        keeper = CheckpointKeeper(job, snapshot, self.gradients.drop)
         self.answers = AnswerMetrics(job, self.trainable)
         self.state = LoopState()
-        self.clock = time.monotonic()
         if job.resume is not None:
-            self.state = self.keeper.restore(job.resume)
+            self.state = keeper.restore(job.resume)
             self.relief.again(self.state)
+        self.course = Course(job, keeper, self.state)
 
     def run(self) -> Outcome:
         """The loop."""
-        state = self.state
-        self._announce()
+        state, course = self.state, self.course
+        layout = "several conversations a row" if self.packed else "one conversation a row"
+        reason = self.trainable.packability.reason
+        self.emit(MessageEvent(level="info", text=f"layout: {layout} ({reason})"))
+        course.announce(
+            trainable_parameters=sum(p.numel() for p in self.parameters),
+            device=str(self.device),
+            packed=self.packed,
+        )
         self.model.train()
         with self.feed:
             while True:
-                if self._evaluation_due() and not self.job.stop.received:
+                if course.evaluation_due and not self.job.stop.received:
                     self._evaluate()
-                if self.keeper.due(state, last=self._is_over()):
-                    self._save(self._save_reason())
+                if course.save_due:
+                    course.save()
                 if self.job.stop.received:
-                    self._leave(self.job.stop.received)
-                if self._is_over():
+                    raise course.leave(self.job.stop.received)
+                if course.is_over:
                     break
                 self.ceiling.refresh()
                 asked = time.monotonic()
                 batch = self.feed.batch(state.step + 1)
                 state.window_data_seconds += time.monotonic() - asked
                 self._step(batch)
-        self.keeper.write_final_model(state)
+        course.keeper.write_final_model(state)
         samples = self._samples()
-        self._tick()
+        course.tick()
         return Outcome(state, peak_memory_bytes(self.device), samples)
 
     def _samples(self) -> tuple[Sample, ...]:
         """A few rows answered. The model in memory is the kept one afterwards, and the run over."""
-        self._tick()
+        self.course.tick()
         try:
             return sample_answers(self.job, self.trainable, self.state, self._told_rows)
-        except Exception as error:
+        except Exception as error:  # the run is over and saved: samples are not worth losing it
             text = f"there are no sample answers: {type(error).__name__}: {str(error)[:160]}"
             self.emit(MessageEvent(level="warning", text=text))
             return ()
@@ -200,7 +198,9 @@ class _Loop:
         seconds = time.monotonic() - started
         state.window_tokens += batch.num_tokens
         state.window_seconds += seconds
-        self._log(learning_rate, made.norm)
+        if self.course.log_due:
+            memory, used = held_memory_bytes(self.device), device_utilisation(self.device)
+            self.course.tell_step(StepNumbers(learning_rate, made.norm, memory, used))
 
     def _update(self, batch: StepBatch) -> None:
         """Move the weights. A gradient scaler leaves out a step whose gradients overflowed."""
@@ -221,13 +221,13 @@ class _Loop:
             return
         self.state.overflowed_steps += 1
         skipped = self.state.overflowed_steps
-        if skipped == batch.step == min(_STEPS_WITHOUT_ONE, self.plan.batch.total_steps):
-            raise RunError(
-                f"the gradients of all {skipped} steps so far overflow in float16: nothing is "
-                "learnt",
-                hint="train without mixed precision (mixed_precision: no), or with bf16 where the "
-                "device has it",
-            )
+        self.course.require_a_step(
+            batch.step,
+            skipped,
+            f"the gradients of all {skipped} steps so far overflow in float16: nothing is learnt",
+            "train without mixed precision (mixed_precision: no), or with bf16 where the device "
+            "has it",
+        )
 
     def _make_gradients(self, batch: StepBatch) -> Gradients:
         """The gradients of the step; where memory is short, its rows again in smaller parts."""
@@ -245,7 +245,7 @@ class _Loop:
         what = "gradient" if math.isfinite(made.loss_sum) else "loss"
         at_fault = self.gradients.rows_at_fault(batch, self.feed.alone)
         rows = self._sources(at_fault or batch.indices)
-        self._tell_non_finite(batch.step, what, rows)
+        self.course.tell_non_finite(batch.step, what, rows)
         self.state.nonfinite_steps += 1
         if self.plan.on_nonfinite == "stop":
             which = "At fault" if at_fault else "No row is so by itself; rows of that step"
@@ -254,17 +254,15 @@ class _Loop:
                 f"were after step {self.state.step}. {which}: {listed(rows)}",
                 hint="lower the learning rate, look at those rows, or set on_nonfinite: skip",
             )
-        self.keeper.require_finite(self.state)
+        self.course.keeper.require_finite(self.state)
         skipped = self.state.nonfinite_steps
-        if skipped == batch.step == min(_STEPS_WITHOUT_ONE, self.plan.batch.total_steps):
-            raise RunError(
-                f"none of the first {skipped} steps had a finite loss and gradient: nothing is "
-                f"learnt. Rows of the last one: {listed(rows)}",
-                hint="look at the base model, the precision and the learning rate",
-            )
-
-    def _tell_non_finite(self, step: int, what: str, rows: tuple[str, ...]) -> None:
-        self.emit(NonFiniteEvent(step=step, what=what, action=self.plan.on_nonfinite, rows=rows))
+        self.course.require_a_step(
+            batch.step,
+            skipped,
+            f"none of the first {skipped} steps had a finite loss and gradient: nothing is "
+            f"learnt. Rows of the last one: {listed(rows)}",
+            "look at the base model, the precision and the learning rate",
+        )
 
     def _compare_with_history(self, made: Gradients) -> None:
         """Tell of a step that stands out of this run's own history."""
@@ -298,42 +296,7 @@ class _Loop:
     def _sources(self, indices: Sequence[int]) -> tuple[str, ...]:
         return tuple(str(self.job.data.train.source(index)) for index in indices)
 
-    def _log(self, learning_rate: float, grad_norm: float) -> None:
-        state, logging = self.state, self.plan.logging
-        last = state.step == self.plan.batch.total_steps
-        if not (logging.every.due(state.step) or last or (state.step == 1 and logging.first_step)):
-            return
-        # NaN where every step since the last event was left out: the last loss is not this one's.
-        loss = state.loss_sum / state.loss_tokens if state.loss_tokens else math.nan
-        self._tick()
-        self.emit(
-            StepEvent(
-                step=state.step,
-                epoch=state.epoch,
-                loss=loss,
-                learning_rate=learning_rate,
-                grad_norm=grad_norm,
-                tokens=state.tokens,
-                trained_tokens=state.trained_tokens,
-                tokens_per_second=state.window_tokens / max(state.window_seconds, 1e-9),
-                seconds=state.seconds,
-                step_seconds=state.window_seconds,
-                data_seconds=state.window_data_seconds,
-                memory_bytes=held_memory_bytes(self.device),
-                device_utilisation=device_utilisation(self.device),
-            )
-        )
-        state.begin_window()
-
     # Evaluation.
-
-    def _evaluation_due(self) -> bool:
-        plan, state = self.plan.evaluation, self.state
-        if not plan.enabled or self.job.data.eval is None or state.evaluated_step >= state.step:
-            return False
-        if state.step == 0:
-            return plan.on_start
-        return plan.every.due(state.step) or state.step == self.plan.batch.total_steps
 
     def _evaluate(self) -> None:
         assert self.job.data.eval is not None  # noqa: S101
@@ -355,7 +318,7 @@ class _Loop:
             )
         except _StopAsked:
             return
-        self._take_result(result, answered, time.monotonic() - started)
+        self.course.take_result(result, answered, time.monotonic() - started)
 
     def _evaluation_progress(self, rows_done: int) -> None:
         if self.job.stop.received:
@@ -370,166 +333,3 @@ class _Loop:
         self.emit(
             OutOfMemoryEvent(step=self.state.step, during="evaluation", tokens=0, action=action)
         )
-
-    def _take_result(self, result: LossResult, answered: Answered, seconds: float) -> None:
-        state = self.state
-        state.evaluated_step = state.step
-        state.eval_loss = result.loss
-        if state.step == 0:
-            state.base_eval_loss = result.loss
-        change, change_error = self.evaluations.change_from(state.best_step, result.by_row)
-        best = self._is_best(result, answered) if state.step else False
-        self.evaluations.keep(state.step, result.by_row, answered.rows, answered.metrics)
-        self.emit(
-            EvalEvent(
-                step=state.step,
-                epoch=state.epoch,
-                eval_loss=result.loss,
-                perplexity=result.perplexity,
-                accuracy=result.accuracy,
-                rows=result.rows,
-                trained_tokens=result.trained_tokens,
-                seconds=seconds,
-                best=best,
-                metrics={name: found.value for name, found in answered.metrics.items()},
-                standard_error=result.by_row.standard_error,
-                change=change,
-                change_standard_error=change_error,
-            )
-        )
-        if not math.isfinite(result.loss):
-            self._refuse_evaluation(result)
-        patience = self.plan.evaluation.patience
-        rule = self.job.ends_for()
-        waited = bool(patience) and state.evaluations_without_improvement >= patience
-        if (waited or rule) and not self._at_end():
-            state.stopped_early = True
-            self.emit(
-                EarlyStopEvent(
-                    step=state.step,
-                    best_step=state.best_step,
-                    evaluations_without_improvement=state.evaluations_without_improvement,
-                    rule="" if waited else rule,
-                )
-            )
-
-    def _refuse_evaluation(self, result: LossResult) -> None:
-        assert self.job.data.eval is not None  # noqa: S101
-        at_fault = [i for i, loss in enumerate(result.by_row.losses) if not math.isfinite(loss)]
-        rows = tuple(str(self.job.data.eval.source(index)) for index in at_fault)
-        step = self.state.step
-        self._tell_non_finite(step, "evaluation loss", rows)
-        if self.plan.on_nonfinite == "stop":
-            raise RunError(
-                f"the evaluation loss is not finite after step {step}; evaluation rows at fault: "
-                f"{listed(rows)}",
-                hint="look at those rows"
-                + (", lower the learning rate," if step else ", check the base model,")
-                + " or set on_nonfinite: skip",
-            )
-
-    def _is_best(self, result: LossResult, answered: Answered) -> bool:
-        """Best: better than before at all, and a number. Improvement for early stopping: better by
-        the threshold.
-        """
-        plan, state = self.plan.evaluation, self.state
-        value = metric_value(plan.metric, result, answered)
-        if not (math.isfinite(value) and math.isfinite(result.loss)):
-            state.evaluations_without_improvement += 1
-            return False
-        sign = 1.0 if plan.greater_is_better else -1.0
-        gain = math.inf if state.best_metric is None else sign * (value - state.best_metric)
-        state.evaluations_without_improvement = (
-            0 if gain > plan.threshold else state.evaluations_without_improvement + 1
-        )
-        if not gain > 0:
-            return False
-        state.best_metric, state.best_step, state.best_eval_loss = value, state.step, result.loss
-        return True
-
-    def _at_end(self) -> bool:
-        return self.state.step >= self.plan.batch.total_steps
-
-    def _is_over(self) -> bool:
-        return self._at_end() or self.state.stopped_early
-
-    # Checkpoints.
-
-    def _save(self, reason: str) -> bool:
-        self._tick()
-        saved = self.keeper.save(self.state, reason)
-        if saved:
-            self.evaluations.prune(self.state.best_step, self.state.evaluated_step)
-        return saved
-
-    def _save_reason(self) -> str:
-        if self.state.best_step == self.state.step:
-            return "best"
-        return "last" if self._is_over() else "schedule"
-
-    def _leave(self, signal_number: int) -> None:
-        """Save what there is and say how to go on."""
-        step = self.state.step
-        saved = self.keeper.saved_step == step or self._save("interrupted")
-        if not step:
-            done = f"before the first step; nothing is lost in {self.job.directory.root}"
-        elif saved:
-            done = (
-                f"after step {step} of {self.plan.batch.total_steps}; everything up to there is in "
-                f"{self.job.directory.root}"
-            )
-        else:
-            done = (
-                f"after step {step} of {self.plan.batch.total_steps}, which could not be saved; "
-                f"everything up to step {self.keeper.saved_step} is in {self.job.directory.root}"
-            )
-        raise Interrupted(
-            signal_number, done, hint="the same command with --resume goes on from there"
-        )
-
-    # What is told, and when it is over.
-
-    def _announce(self) -> None:
-        plan, packability = self.plan, self.trainable.packability
-        layout = "several conversations a row" if self.packed else "one conversation a row"
-        self.emit(MessageEvent(level="info", text=f"layout: {layout} ({packability.reason})"))
-        self.emit(settings_event(plan, len(self.job.data.train), len(self.job.data.eval or ())))
-        self.emit(
-            StartEvent(
-                step=self.state.step,
-                total_steps=plan.batch.total_steps,
-                train_rows=len(self.job.data.train),
-                eval_rows=len(self.job.data.eval or ()),
-                trainable_parameters=sum(p.numel() for p in self.parameters),
-                device=str(self.device),
-                packed=self.packed,
-                planned_evaluations=self._planned_evaluations(),
-            )
-        )
-
-    def _planned_evaluations(self) -> int:
-        """How many evaluations are left for this process."""
-        plan, total = self.plan.evaluation, self.plan.batch.total_steps
-        if not plan.enabled or self.job.data.eval is None:
-            return 0
-        due = {s for s in range(self.state.step + 1, total + 1) if plan.every.due(s)} | {total}
-        first = self.state.step == 0 and plan.on_start
-        return len([s for s in due if s > self.state.evaluated_step]) + int(first)
-
-    def _tick(self) -> None:
-        now = time.monotonic()
-        self.state.seconds += now - self.clock
-        self.clock = now
-
-
-def metric_value(metric: str, result: LossResult, answered: Answered) -> float:
-    """The number that decides which step is best; NaN where that metric failed."""
-    by_loss = {
-        "eval_loss": result.loss,
-        "perplexity": result.perplexity,
-        "accuracy": result.accuracy,
-    }
-    if metric in by_loss:
-        return by_loss[metric]
-    found = answered.metrics.get(metric)
-    return math.nan if found is None else found.value

@@ -4,22 +4,20 @@ architecture allows it.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from llamafarm.data.serving import serving_facts
 from llamafarm.errors import RunError
 from llamafarm.models.load import load_base_model
 from llamafarm.models.packed import use_packed_attention
 from llamafarm.models.packing_probe import Packability, probe_packing
-from llamafarm.models.record import RECORD_FILE, ModelRecord
 from llamafarm.planning.plan import AdapterPlan, TrainingPlan
+from llamafarm.training.static_files import static_files
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,10 @@ def build_model(plan: TrainingPlan, tokenizer: Any) -> TrainableModel:
     if plan.gradient_checkpointing:
         _enable_checkpointing(base)
     return TrainableModel(
-        model, packability, _static_files(plan, base, model, tokenizer), plan.adapter is not None
+        model,
+        packability,
+        static_files(plan, tokenizer, lambda directory: _save_config(base, model, directory)),
+        plan.adapter is not None,
     )
 
 
@@ -159,35 +160,14 @@ def _target_names(base: nn.Module, plan: TrainingPlan, adapter: AdapterPlan) -> 
     return list(adapter.target_modules) if matched <= allowed else sorted(allowed)
 
 
-def _static_files(plan: TrainingPlan, base: Any, model: Any, tokenizer: Any) -> dict[str, bytes]:
-    """Configuration and tokenizer as their own libraries write them."""
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        tokenizer.save_pretrained(directory)
-        if plan.adapter is None:
-            _without_private_keys(base.config).save_pretrained(directory)
-        else:
-            model.peft_config["default"].save_pretrained(directory)
-        if getattr(base, "generation_config", None) is not None:
-            base.generation_config.save_pretrained(directory)
-        files = {p.name: p.read_bytes() for p in sorted(directory.iterdir()) if p.is_file()}
-    serving = serving_facts(tokenizer, plan.data.chat_template)
-    record = ModelRecord(
-        base_requested=plan.model.source.requested,
-        base_name=plan.model.source.name,
-        base_fingerprint=plan.model.source.fingerprint,
-        base_dtype=plan.model.dtype,
-        strategy=plan.strategy_id,
-        system_prompt=plan.data.system_prompt,
-        max_length=plan.max_length,
-        base_quantization=None if plan.quantization is None else asdict(plan.quantization),
-        add_bos=serving.add_bos,
-        end_token_id=serving.end_token_id,
-        stop_words=plan.stop_words,
-    )
-    # The template that made the training rows, whatever the tokenizer came with.
-    files["chat_template.jinja"] = plan.data.chat_template.encode()
-    return files | {RECORD_FILE: record.to_bytes()}
+def _save_config(base: Any, model: Any, directory: Path) -> None:
+    """As their own libraries write them."""
+    if getattr(model, "peft_config", None):
+        model.peft_config["default"].save_pretrained(directory)
+    else:
+        _without_private_keys(base.config).save_pretrained(directory)
+    if getattr(base, "generation_config", None) is not None:
+        base.generation_config.save_pretrained(directory)
 
 
 def _without_private_keys(config: Any) -> Any:

@@ -27,8 +27,6 @@ from llamafarm.training.checkpoint import STATE_FILE
 from llamafarm.training.state import LoopState
 
 OPTIMIZER_FILE = "optimizer.safetensors"
-RESUME_ONLY = (OPTIMIZER_FILE, STATE_FILE)
-"""What a finished model does not need."""
 
 
 class Snapshot:
@@ -49,6 +47,8 @@ class Snapshot:
         self._scheduler, self._scaler = scheduler, scaler
         self._identity = dict(identity)
         self._names = named_parameters_of(optimizer, trainable.model)
+
+    resume_only = (OPTIMIZER_FILE, STATE_FILE)
 
     def model_files(self) -> Iterator[tuple[str, bytes]]:
         """What makes a model: the files a finished one needs, one in memory at a time."""

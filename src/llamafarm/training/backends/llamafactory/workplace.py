@@ -1,0 +1,159 @@
+"""`llamafactory/` in a run directory: everything that its trainer is started on. All of it can be
+made again; what a resume needs is in the checkpoints.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llamafarm.data.tokenized import PreparedData
+from llamafarm.files import make_directory, write_json_atomic, write_text_atomic
+from llamafarm.models.config import read_json, refuse_links_outside, without_forbidden_keys
+from llamafarm.planning.plan import ModelPlan, TrainingPlan
+from llamafarm.training.backends.llamafactory.rows import Side, write_rows
+from llamafarm.training.backends.llamafactory.translate import (
+    EVAL,
+    MODEL,
+    OUTPUT,
+    ROWS,
+    TRAIN,
+    arguments_of,
+    dataset_info,
+)
+
+ARGUMENTS, JOB, LOG = "train.yaml", "job.json", "llamafactory.log"
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """The directory. Paths in its files start there."""
+
+    root: Path
+
+    @property
+    def log(self) -> Path:
+        """Everything that the process prints, of all starts of this run."""
+        return self.root / LOG
+
+    def clear(self) -> None:
+        """A new start; the log stays, and goes on."""
+        make_directory(self.root)
+        for name in (ROWS, OUTPUT, MODEL, "resume"):
+            shutil.rmtree(self.root / name, ignore_errors=True)
+        for path in (*self.root.glob("*.jsonl"), *self.root.glob("*.arrow")):
+            path.unlink(missing_ok=True)
+
+    def tidy(self) -> None:
+        """The run is over: what was large goes."""
+        for name in (ROWS, OUTPUT, MODEL, "resume"):
+            shutil.rmtree(self.root / name, ignore_errors=True)
+        (self.root / JOB).unlink(missing_ok=True)
+
+    def write_model(self, model: ModelPlan, tokenizer: Any) -> None:
+        """The base model as this project reads it: a configuration that names no code and the type
+        that is planned, the tokenizer, and links to the weights, which are safetensors only.
+        """
+        source, target = model.source.directory, self.root / MODEL
+        refuse_links_outside(source)
+        make_directory(target)
+        tokenizer.save_pretrained(target)
+        config = without_forbidden_keys(read_json(source / "config.json"))
+        write_json_atomic(target / "config.json", _with_dtype(config, model.dtype))
+        for file in sorted(source.iterdir()):
+            if file.suffix == ".safetensors" or file.name.endswith(".safetensors.index.json"):
+                (target / file.name).symlink_to(file.resolve())
+
+    def write_arguments(self, arguments: Mapping[str, Any], info: Mapping[str, Any]) -> None:
+        """train.yaml and dataset_info.json."""
+        write_text_atomic(self.root / ARGUMENTS, arguments_text(arguments))
+        write_json_atomic(self.root / "dataset_info.json", info)
+
+    def write_job(self, **values: str | int | bool) -> None:
+        """What `inside.py` is to do with it."""
+        write_json_atomic(self.root / JOB, {"arguments": ARGUMENTS, **values})
+
+    def put_back(self, checkpoint: Path, names: Mapping[str, str]) -> str:
+        """A verified checkpoint as the trainer had written it; its path. names: in the checkpoint,
+        and its own.
+        """
+        place = f"resume/{checkpoint.name}"
+        target = self.root / place
+        make_directory(target)
+        for name, own_name in names.items():
+            with contextlib.suppress(FileExistsError):
+                _link(checkpoint / name, target / own_name)
+        return place
+
+
+def fill_workplace(
+    place: Workplace,
+    plan: TrainingPlan,
+    tokenizer: Any,
+    sides: Mapping[str, Side],
+    *,
+    resume: str = "",
+    on_rows: Callable[[int], None] = lambda done: None,
+) -> None:
+    """Model, arguments and rows of a plan. sides: by TRAIN and EVAL; resume: what `put_back` gave;
+    on_rows: takes the rows written, and what it raises ends this. Raises OSError.
+    """
+    place.write_model(plan.model, tokenizer)
+    place.write_arguments(
+        arguments_of(plan, has_eval=EVAL in sides, resume_from=resume),
+        dataset_info(plan, has_eval=EVAL in sides),
+    )
+    write_rows(
+        place.root,
+        sides,
+        lambda ids: str(tokenizer.decode(ids, skip_special_tokens=False)),
+        on_rows,
+    )
+
+
+def sides_of(data: PreparedData, *, has_eval: bool) -> dict[str, Side]:
+    """The rows of a run by TRAIN and EVAL."""
+    sides: dict[str, Side] = {TRAIN: data.train}
+    if has_eval and data.eval is not None:
+        sides[EVAL] = data.eval
+    return sides
+
+
+def arguments_text(arguments: Mapping[str, Any]) -> str:
+    """YAML that every parser reads alike: strings are quoted where they could be something else."""
+    import yaml
+
+    text: str = yaml.safe_dump(_plain(dict(arguments)), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, which YAML has, and numbers as YAML 1.1 knows them."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _with_dtype(config: dict[str, Any], dtype: str) -> dict[str, Any]:
+    """At any depth: composite models name it for each part."""
+    changed = {
+        key: _with_dtype(value, dtype) if isinstance(value, dict) else value
+        for key, value in config.items()
+        if key != "torch_dtype"
+    }
+    return changed | ({"dtype": dtype} if "model_type" in config or "dtype" in config else {})
+
+
+def _link(source: Path, target: Path) -> None:
+    """Without a second copy where the file system can."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
