@@ -273,7 +273,7 @@ class Bridge:
         self.line.say(
             "facts",
             learning_rates=rates,
-            weight_decays=sorted({float(group["weight_decay"]) for group in groups}),
+            weight_decays=sorted({float(g["weight_decay"]) for g in groups if g["params"]}),
             optimizer=type(getattr(trainer.optimizer, "optimizer", trainer.optimizer)).__name__,
             step_0=self._by_row(),
         )
