@@ -164,7 +164,9 @@ def open_page(browser: Browser) -> Iterator[Open]:
 def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a real run of a few steps, with everything that `train` writes when it ends."""
     model = write_tiny_model(tmp_path_factory.mktemp("model"))
-    return run_plan(tiny_plan(model, tmp_path_factory.mktemp("runs") / "tiny")).directory.root
+    return run_plan(
+        tiny_plan(model, tmp_path_factory.mktemp("runs") / "tiny"), report=True
+    ).directory.root
 
 
 @pytest.fixture(scope="session")

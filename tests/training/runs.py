@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -276,8 +278,11 @@ def run_plan(
     data: PreparedData | None = None,
     resume: bool = False,
     on_event: Callable[[Event], None] | None = None,
+    report: bool = False,
 ) -> Ran:
-    """All of `train` after planning, in this process: signals, metrics.jsonl, summary.json."""
+    """All of `train` after planning, in this process: signals, metrics.jsonl, summary.json; the
+    report too, which takes longer than a tiny run, where it is asked for.
+    """
     watcher = _Watcher(on_event)
     inputs = RunInputs(
         plan,
@@ -286,7 +291,10 @@ def run_plan(
         Hardware(make_cpu("test", 2, 16)),
         "tiny: {}\n",
     )
-    summary = run(inputs, RunOptions(resume=resume), [watcher])
+    with contextlib.ExitStack() as stack:
+        if not report:
+            stack.enter_context(mock.patch("llamafarm.training.run._report"))
+        summary = run(inputs, RunOptions(resume=resume), [watcher])
     return Ran(RunDirectory(plan.output_dir), tuple(watcher.events), summary)
 
 

@@ -49,7 +49,7 @@ def plan(tiny_model_dir: Path, tmp_path: Path) -> TrainingPlan:
 
 
 def test_metrics_stand_in_every_record_of_the_run(plan: TrainingPlan) -> None:
-    ran = run_plan(measured(plan, "rouge_l", WORDS), data=asked_data())
+    ran = run_plan(measured(plan, "rouge_l", WORDS), data=asked_data(), report=True)
     events = evaluations(ran)
     assert [e.step for e in events] == [0, 4, 8]
     assert all(set(e.metrics) == {"rouge_l", WORDS} for e in events)

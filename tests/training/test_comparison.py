@@ -54,7 +54,7 @@ def comparison_of(ran: Ran) -> Comparison:
 def ran(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """Best at step 8 of 12, or so. Shared: do not write into it."""
     plan = tiny_plan(tiny_model_dir, tmp_path_factory.mktemp("runs") / "whole")
-    return run_plan(plan, data=asked_data())
+    return run_plan(plan, data=asked_data(), report=True)
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_the_answers_are_those_of_the_final_model_and_of_its_base(
 
 def test_a_learning_rate_of_0_is_no_difference_everywhere(plan: TrainingPlan) -> None:
     null = replace(plan, optimizer=replace(plan.optimizer, learning_rate=0.0))
-    done = run_plan(null, data=asked_data())
+    done = run_plan(null, data=asked_data(), report=True)
     found = comparison_of(done)
     assert found.against_base is not None
     assert (found.against_base.verdict, found.against_base.change) == ("no difference", 0.0)

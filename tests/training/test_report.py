@@ -22,7 +22,7 @@ from .runs import Ran, run_plan, tiny_plan
 def ran(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """Shared: do not write into it."""
     plan = tiny_plan(tiny_model_dir, tmp_path_factory.mktemp("runs") / "whole")
-    return run_plan(replace(plan, title="Tiny <b>\ntitle"))
+    return run_plan(replace(plan, title="Tiny <b>\ntitle"), report=True)
 
 
 @pytest.fixture
@@ -85,10 +85,10 @@ def test_an_interrupted_run_has_a_page_that_says_so(plan: TrainingPlan) -> None:
             signal.raise_signal(signal.SIGTERM)
 
     with pytest.raises(Interrupted):
-        run_plan(plan, on_event=on_event)
+        run_plan(plan, on_event=on_event, report=True)
     page = (plan.output_dir / "report.html").read_text(encoding="utf-8")
     assert "Interrupted at step 3" in page
-    run_plan(plan, resume=True)
+    run_plan(plan, resume=True, report=True)
     page = (plan.output_dir / "report.html").read_text(encoding="utf-8")
     assert "resumed 1 time" in page
     assert "Interrupted" not in page
@@ -102,7 +102,7 @@ def test_a_report_that_cannot_be_written_costs_a_line_and_not_the_run(
         raise error
 
     monkeypatch.setattr(write, "write_report", fail)
-    ran = run_plan(plan)
+    ran = run_plan(plan, report=True)
     assert ran.summary.status == "completed"
     assert json.loads(ran.directory.run_file.read_text())["status"] == "completed"
     told = [e.text for e in ran.events if isinstance(e, MessageEvent) and e.level == "warning"]
