@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.fixtures import finished, workplace  # noqa: F401
+from tests.llamafactory_fixture import llamafactory_environment  # noqa: F401
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -39,11 +39,14 @@ def packages_root() -> Path:
     return _xdg("XDG_DATA_HOME", ".local/share") / "llamafarm" / "packages"
 
 
-def build_once(target: Path, build: Callable[[Path], None]) -> Path:
+def build_once(
+    target: Path, build: Callable[[Path], None], *, durable: bool = True
+) -> Path:
     """The directory `target`, built by `build(stage)` unless it is there already.
 
     It appears whole or not at all. Of several processes one builds and the others wait for it, so
-    nothing but what the builder itself leaves may be kept in target.parent. Raises OutputError when
+    nothing but what the builder itself leaves may be kept in target.parent. durable False: a power
+    cut may damage it, for what is many files and tells by itself. Raises OutputError when
     the place cannot be written, RunError when the disk is full.
     """
     if target.is_dir():
@@ -56,7 +59,8 @@ def build_once(target: Path, build: Callable[[Path], None]) -> Path:
             if not target.is_dir():
                 with staged_directory(target) as stage:
                     build(stage)
-                    fsync_tree(stage)
+                    if durable:
+                        fsync_tree(stage)
     except OSError as fault:
         raise _storage_error(target, fault) from fault
     return target

@@ -50,6 +50,7 @@ FLAGS = {
     "runs": "--sort --json",
     "report": "--open --json",
     "dashboard": "--port --no-browser",
+    "compare-backends": "--strategy-file --dataset --set --json",
     "convert": "--format --quantization --name --system-prompt --overwrite --no-verify --json",
     "schema": "",
     "doctor": "--json",

@@ -88,6 +88,32 @@ SCENARIO_3 = Strategy(
     },
 )
 
+LLAMAFACTORY = Strategy(
+    id="other_engine",
+    backend="llamafactory",
+    method=Method(r=8),
+    native={
+        "stage": "sft",
+        "template": "llama3",
+        "loraplus_lr_ratio": 16.0,
+        "flash_attn": "auto",
+        "packing": False,
+        "plot_loss": True,
+    },
+    origins={
+        path: at_line(line, "other_engine")
+        for path, line in {
+            "method.r": 6,
+            "native.stage": 8,
+            "native.template": 9,
+            "native.loraplus_lr_ratio": 10,
+            "native.flash_attn": 11,
+            "native.packing": 12,
+            "native.plot_loss": 13,
+        }.items()
+    },
+)
+
 
 def plans() -> dict[str, TrainingPlan]:
     """Name of the file → plan."""
@@ -124,6 +150,7 @@ def plans() -> dict[str, TrainingPlan]:
         "full_3b_a10": plan_for(
             Strategy(id="full_3b", method=Method(type="full_finetune")), A10, LLAMA_3B, rows=20_000
         ),
+        "llamafactory_laptop": plan_for(LLAMAFACTORY, LAPTOP, rows=412),
         "no_evaluation_laptop": plan_for(
             Strategy(id="blind", training_args=TrainingArgs(eval_strategy="no")), LAPTOP
         ),

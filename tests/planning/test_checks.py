@@ -26,11 +26,6 @@ def method(**values: Any) -> Strategy:
     return Strategy(id="s", method=Method(**values))
 
 
-def test_llamafactory_is_not_in_this_version() -> None:
-    (problem,) = refusals(Strategy(id="s", backend="llamafactory"))
-    assert "not available in this version" in problem.message
-
-
 def test_freeze_needs_llamafactory() -> None:
     (problem,) = refusals(method(type="freeze"))
     assert "llamafactory" in problem.message

@@ -25,7 +25,7 @@ from llamafarm.planning.plan import TrainingPlan
 from llamafarm.strategy.keys.llamafactory import _SPELLINGS
 from llamafarm.strategy.keys.training import native_rows
 from llamafarm.strategy.model import DatasetSection, Method, Strategy, TrainingArgs
-from tests.planning.building import LLAMA_1B, SMOLLM2, at_line, decision, plan_for, remarks
+from tests.planning.building import SMOLLM2, at_line, decision, plan_for, remarks
 from tests.strategy.support import load
 
 FIELDS = Path(__file__).with_name("llamafactory-0.9.5-fields.json")
@@ -171,14 +171,15 @@ def test_the_template_is_a_warning_that_nobody_should_miss() -> None:
 
 
 def test_other_keys_are_passed_on_as_they_are_with_a_decision() -> None:
-    native = {name: f"value of {name}" for name in sorted(PASSED_ON)}
+    native: dict[str, Any] = {name: f"value of {name}" for name in sorted(PASSED_ON)}
+    native["freeze_trainable_layers"] = 3
     lines = {f"native.{name}": line for line, name in enumerate(native, start=1)}
     plan = plan_for(strategy_of(native, lines))
     assert plan.llamafactory is not None
     assert plan.llamafactory.native == native
     for line, name in enumerate(native, start=1):
         found = decision(plan, f"native.{name}")
-        assert found.value == f"value of {name}"
+        assert found.value == str(native[name])
         assert found.reason == f"my_training, line {line}: passed on to LLaMA-Factory"
 
 
@@ -262,9 +263,7 @@ def test_a_problem_of_a_file_names_its_line(tmp_path: Path) -> None:
 
 
 def test_a_named_dataset_is_an_entry_of_the_index_in_its_directory() -> None:
-    strategy = strategy_of(
-        {"dataset": "alpaca_en", "dataset_dir": "rows/"}, {"native.dataset": 5}
-    )
+    strategy = strategy_of({"dataset": "alpaca_en", "dataset_dir": "rows/"}, {"native.dataset": 5})
     found = with_native_dataset(strategy)
     assert found.dataset.path == "rows/dataset_info.json#alpaca_en"
     assert found.origin("dataset.path") == strategy.origin("native.dataset")
@@ -359,10 +358,6 @@ def test_freeze_is_planned_with_the_parameters_that_it_trains() -> None:
 
 @pytest.mark.parametrize("count", ["two", 1.5, None, [2], True])
 def test_a_number_of_layers_that_is_none_is_refused(count: object) -> None:
-    name = "freeze_trainable_layers"
-    strategy = strategy_of({name: count}, {f"native.{name}": 4}, method=Method(type="freeze"))
-    with pytest.raises(StrategyError) as caught:
-        plan_for(strategy, shape=LLAMA_1B)
-    (found,) = caught.value.problems
-    assert (found.where, found.path) == ("strategies.yaml:4", f"native.{name}")
+    found = native_problem("freeze_trainable_layers", count)
     assert found.message.startswith("expected a whole number (got ")
+    assert found.hint == "2 trains the last two layers, -2 the first two"

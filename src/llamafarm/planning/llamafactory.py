@@ -8,6 +8,7 @@ LLaMA-Factory 0.9.5.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -76,6 +77,7 @@ _WITHOUT_EFFECT: Mapping[str, str] = {
     "disable_tqdm": _CONTROL,
     "overwrite_output_dir": "`--overwrite` replaces a run",
 }
+_LAYERS = "freeze_trainable_layers"
 _WORTH_A_WARNING = ("template", "custom_template", "deepspeed")
 # Of these, the value that is given anyway does not have to be left out.
 _HARMLESS: Mapping[str, tuple[object, ...]] = {
@@ -216,7 +218,7 @@ def unfrozen_parameters(strategy: Strategy, shape: ModelShape) -> int:
     0: of the first ones) those in `freeze_trainable_modules` (all), and `freeze_extra_modules`
     outside of the layers. As LLaMA-Factory's documentation says; biases are not counted.
     """
-    count = int(str(strategy.native.get("freeze_trainable_layers", 2)))
+    count = int(str(strategy.native.get(_LAYERS, 2)))
     layers = range(shape.num_layers)
     wanted = set(layers[-count:] if count > 0 else layers[:-count])
     modules = _names(strategy.native.get("freeze_trainable_modules", "all"))
@@ -247,7 +249,7 @@ def _stage_of(strategy: Strategy) -> object:
 def _stage(strategy: Strategy) -> Iterator[Problem]:
     stage = _stage_of(strategy)
     able = ", ".join(name for name, why in STAGES.items() if not why)
-    if stage not in STAGES:
+    if str(stage) not in STAGES:
         yield problem(strategy, "native.stage", f"expected one of {able} (got {shown(stage)})")
     elif why := STAGES[str(stage)]:
         yield problem(
@@ -273,6 +275,15 @@ def _native(strategy: Strategy) -> Iterator[Problem]:
             yield problem(
                 strategy, path, f"{name} cannot be set: {_REFUSED[name]}", "remove this line"
             )
+
+    layers = strategy.native.get(_LAYERS, 2)
+    if not re.fullmatch(r"-?[0-9]{1,6}", str(layers)):
+        yield problem(
+            strategy,
+            f"native.{_LAYERS}",
+            f"expected a whole number (got {shown(layers)})",
+            "2 trains the last two layers, -2 the first two",
+        )
 
 
 def _is_harmless(name: str, value: object) -> bool:

@@ -185,8 +185,7 @@ def test_a_package_that_it_lacks_is_a_command_for_its_own_python(
 ) -> None:
     error = failure(start(f"raise ImportError({text!r})"))
     assert error.hint == (
-        f"uv pip install --python {sys.executable} {command}; "
-        f"the full log is {tmp_path / 'log'}"
+        f"uv pip install --python {sys.executable} {command}; the full log is {tmp_path / 'log'}"
     )
 
 
@@ -224,8 +223,9 @@ def test_what_was_said_before_the_end_is_heard(start: Start) -> None:
 
 def test_an_interpreter_that_is_not_there_is_named(start: Start, tmp_path: Path) -> None:
     python = str(tmp_path / "no-python")
-    with pytest.raises(RunError, match="No such file or directory") as caught, start(
-        "", python=python
+    with (
+        pytest.raises(RunError, match="No such file or directory") as caught,
+        start("", python=python),
     ):
         pass
     assert python in caught.value.summary
@@ -423,7 +423,9 @@ def test_it_sees_the_device_of_the_plan_only(
 
 def test_the_process_gets_that_environment(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    script = 'say("got", token=os.environ.get("HF_TOKEN"), off=os.environ["HF_HUB_OFFLINE"]); hear()'
+    script = (
+        'say("got", token=os.environ.get("HF_TOKEN"), off=os.environ["HF_HUB_OFFLINE"]); hear()'
+    )
     with start(script) as process:
         assert heard(process).values == {"token": None, "off": "1"}
 
@@ -438,12 +440,14 @@ def test_the_process_gets_that_environment(start: Start, monkeypatch: pytest.Mon
         ("a\n\nb\nc\nd\ne\n", ["b", "c", "d", "e"]),
         (" 10%|█\r 20%|██\rdone\n", ["10%|█", "20%|██", "done"]),
         (
-            "start\nTraceback (most recent call last):\n  File x\n    raise\nValueError: bad\nmore\n",
+            "at\nTraceback (most recent call last):\n  File x\n    raise\nValueError: bad\nmore\n",
             ["ValueError: bad", "more"],
         ),
         (
-            "Traceback (most recent call last):\n  a\nKeyError: 1\n\nDuring handling …:\n\n"
-            "Traceback (most recent call last):\n  b\nRuntimeError: 2\n",
+            (
+                "Traceback (most recent call last):\n  a\nKeyError: 1\n\nDuring handling …:\n\n"
+                "Traceback (most recent call last):\n  b\nRuntimeError: 2\n"
+            ),
             ["RuntimeError: 2"],
         ),
         ("Traceback (most recent call last):\n  File x\n    cut\n", ["cut"]),
@@ -452,7 +456,5 @@ def test_the_process_gets_that_environment(start: Start, monkeypatch: pytest.Mon
         ("token hf_0123456789abcdef0123", ["token hf_***"]),
     ],
 )
-def test_of_a_log_the_last_exception_or_the_last_lines_are_told(
-    text: str, told: list[str]
-) -> None:
+def test_of_a_log_the_last_exception_or_the_last_lines_are_told(text: str, told: list[str]) -> None:
     assert meaningful_lines(text) == told

@@ -85,9 +85,7 @@ def test_an_interruption_leaves_no_half_dataset(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_rows(
-            tmp_path, {"train": rows_of(CHAT, TURNS), "eval": rows_of(CHAT)}, decode, stop
-        )
+        write_rows(tmp_path, {"train": rows_of(CHAT, TURNS), "eval": rows_of(CHAT)}, decode, stop)
     assert not (tmp_path / "rows").exists()
 
 

@@ -220,7 +220,7 @@ def _sequences(
     note = ""
     if different:
         sources = [str(rows.source(i)) for i in different]
-        note = f"{count_of(len(different), 'row')} differ: {listed(sources, _ROWS_NAMED)}"
+        note = f"{count_of(len(different), 'different row')}: {listed(sources, _ROWS_NAMED)}"
     elif len(own) < len(rows):
         note = f"the first {len(own):,} of {len(rows):,} rows"
     return Compared(

@@ -137,7 +137,7 @@ def install_environment(on_line: Callable[[str], None] | None = None) -> Environ
     uv = _find_uv()
     _check_room(directory)
     try:
-        build_once(directory, lambda stage: _build(stage, uv, on_line))
+        build_once(directory, lambda stage: _build(stage, uv, on_line), durable=False)
     except (OutputError, RunError) as fault:
         raise type(fault)(fault.summary, hint=_another_place()) from fault
     return find_environment()

@@ -10,6 +10,7 @@ import math
 import os
 import re
 import select
+import shlex
 import signal
 import subprocess
 import time
@@ -41,7 +42,7 @@ _SET = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "TOKENIZERS_PARALLELISM": "false",
 }
-_INSTALL = re.compile(r"pip install ([A-Za-z0-9_.\-\[\]<>=!,']+)")
+_INSTALL = re.compile(r"pip install (?:-\S+ +)*['\"]?([A-Za-z0-9][A-Za-z0-9_.\-\[\]<>=!,]*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Said:
         value = self.values.get(name, "")
         if value is None:
             return math.nan
-        if isinstance(value, int | float):
+        if type(value) in (int, float):
             return float(value)
         raise self.unknown(name)
 
@@ -150,7 +151,11 @@ class TrainerProcess:
         deadline = time.monotonic() + seconds
         while b"\n" not in self._text:
             left = max(0.0, deadline - time.monotonic())
+            # A child that outlives it may hold the pipe open.
+            ended = self._process.poll() is not None
             if not select.select([self._from_it], [], [], left)[0]:
+                if ended:
+                    raise self._failure()
                 return None
             read = os.read(self._from_it, 1 << 16)
             if not read:
@@ -192,9 +197,8 @@ class TrainerProcess:
         told = meaningful_lines(self._tail())
         advice = ""
         if missing := next(filter(None, map(_INSTALL.search, reversed(told))), None):
-            package = missing[1].strip("'")
-            python = self._environment.python
-            advice = f"uv pip install --python {python} {package}; "
+            words = ("--python", str(self._environment.python), missing[1].rstrip(".,"))
+            advice = f"uv pip install {shlex.join(words)}; "
         return RunError(
             "\n  ".join([f"LLaMA-Factory {how}:", *told]) if told else f"LLaMA-Factory {how}",
             hint=f"{advice}the full log is {self._log}",

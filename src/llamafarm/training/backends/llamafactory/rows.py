@@ -21,6 +21,8 @@ from llamafarm.training.backends.llamafactory.translate import EVAL, ROWS, TRAIN
 _ROWS_AT_ONCE = 1000
 # What torch's cross entropy leaves out.
 _IGNORED = -100
+# Its collator of pairs asks for these.
+_MEDIA = ("images", "videos", "audios")
 # What the trainer's loader calls the sides.
 _SPLITS = {TRAIN: "train", EVAL: "validation"}
 
@@ -38,6 +40,7 @@ class PairedRows:
 
 
 Side = TokenRows | PairedRows
+Row = dict[str, list[int] | None]
 
 
 def write_rows(
@@ -45,9 +48,12 @@ def write_rows(
     sides: Mapping[str, Side],
     decode: Callable[[Sequence[int]], str],
     on_rows: Callable[[int], None],
+    *,
+    whole: bool = False,
 ) -> None:
     """Write `rows/` and a file of text a side. sides: by TRAIN and EVAL; on_rows: takes the rows
-    done; what it raises ends this. Raises OSError.
+    done; what it raises ends this; whole: every token is trained, and the trainer makes the labels
+    itself. Raises OSError.
     """
     from datasets import Dataset, DatasetDict, disable_progress_bars
 
@@ -57,7 +63,9 @@ def write_rows(
     for name, side in sides.items():
         stream = directory / f"{name}.arrow"
         with append_stream(directory / f"{name}.jsonl") as text:
-            _write_stream(stream, _rows(side, decode, text.write, lambda: on_rows(next(done))))
+            _write_stream(
+                stream, _rows(side, decode, text.write, lambda: on_rows(next(done)), whole=whole)
+            )
         written[_SPLITS[name]] = Dataset.from_file(str(stream))
     DatasetDict(written).save_to_disk(directory / ROWS)
     for name in sides:
@@ -69,25 +77,30 @@ def _rows(
     decode: Callable[[Sequence[int]], str],
     write: Callable[[bytes], object],
     on_row: Callable[[], None],
-) -> Iterator[dict[str, list[int]]]:
+    *,
+    whole: bool,
+) -> Iterator[Row]:
     for row in range(len(side)):
         if isinstance(side, PairedRows):
             chosen, rejected = side.pairs[row]
             texts = _pair_texts(side, chosen, rejected, decode)
-            values = {
+            values: Row = {
                 **_columns(side.chosen, chosen, "chosen_"),
                 **_columns(side.rejected, rejected, "rejected_"),
+                **dict.fromkeys(_MEDIA),
             }
         else:
             ids, trained = side.input_ids(row), side.trained(row)
             texts = conversation_texts(spans(ids, trained), decode)
             values = _columns(side, row)
+            if whole:
+                del values["labels"]
         write((json.dumps(texts, ensure_ascii=False) + "\n").encode())
         on_row()
         yield values
 
 
-def _columns(rows: TokenRows, row: int, prefix: str = "") -> dict[str, list[int]]:
+def _columns(rows: TokenRows, row: int, prefix: str = "") -> Row:
     ids, trained = rows.input_ids(row), rows.trained(row)
     return {
         f"{prefix}input_ids": ids.tolist(),
@@ -100,7 +113,7 @@ def spans(
     ids: npt.NDArray[np.int32], trained: npt.NDArray[np.bool_]
 ) -> list[tuple[list[int], list[int]]]:
     """Prompt and answer in turn, as tokens; what follows the last answer is left out."""
-    edges = [0, *(np.flatnonzero(np.diff(trained.astype(np.int8))) + 1).tolist(), len(ids)]
+    edges = [0, *np.flatnonzero(np.diff(trained.astype(np.int8), prepend=0)).tolist(), len(ids)]
     parts = [ids[a:b].tolist() for a, b in itertools.pairwise(edges)]
     return list(zip(parts[::2], parts[1::2], strict=False))
 
@@ -131,13 +144,27 @@ def _pair_texts(
     }
 
 
-def _write_stream(path: Path, rows: Iterable[dict[str, list[int]]]) -> None:
+def unused_token(sides: Mapping[str, Side], vocabulary_size: int) -> int | None:
+    """The first token id that no row has; None where all are used."""
+    seen = np.zeros(vocabulary_size, dtype=np.bool_)
+    for side in sides.values():
+        for rows in (side.chosen, side.rejected) if isinstance(side, PairedRows) else (side,):
+            for row in range(len(rows)):
+                seen[rows.input_ids(row)] = True
+    unused = np.flatnonzero(~seen)
+    return int(unused[0]) if len(unused) else None
+
+
+def _write_stream(path: Path, rows: Iterable[Row]) -> None:
     """An Arrow stream, some rows at a time."""
     import pyarrow as pa
 
     source = iter(rows)
     first = list(itertools.islice(source, _ROWS_AT_ONCE))
-    kinds = [(name, pa.list_(pa.int32())) for name in (first[0] if first else {})]
+    kinds = [
+        (name, pa.null() if name in _MEDIA else pa.list_(pa.int32()))
+        for name in (first[0] if first else {})
+    ]
     schema = pa.schema(kinds)
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as stream:
         batch = first

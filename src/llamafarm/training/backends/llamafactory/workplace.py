@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from llamafarm.data.tokenized import PreparedData
 from llamafarm.files import make_directory, write_json_atomic, write_text_atomic
 from llamafarm.models.config import read_json, refuse_links_outside, without_forbidden_keys
 from llamafarm.planning.plan import ModelPlan, TrainingPlan
-from llamafarm.training.backends.llamafactory.rows import Side, write_rows
+from llamafarm.training.backends.llamafactory.rows import Side, unused_token, write_rows
 from llamafarm.training.backends.llamafactory.translate import (
     EVAL,
     MODEL,
@@ -27,6 +28,7 @@ from llamafarm.training.backends.llamafactory.translate import (
     dataset_info,
 )
 
+_NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0o[0-7]+|0x[0-9a-fA-F]+")
 ARGUMENTS, JOB, LOG = "train.yaml", "job.json", "llamafactory.log"
 
 
@@ -69,6 +71,16 @@ class Workplace:
             if file.suffix == ".safetensors" or file.name.endswith(".safetensors.index.json"):
                 (target / file.name).symlink_to(file.resolve())
 
+    def pad_with(self, tokenizer: Any, token: int | None) -> None:
+        """Continued pre-training leaves the padding token out of the loss, wherever it stands: one
+        that ends texts would not be learnt. token: one that no row has; None: there is none.
+        """
+        if token is None:
+            return
+        file = self.root / MODEL / "tokenizer_config.json"
+        config = read_json(file) | {"pad_token": tokenizer.convert_ids_to_tokens(token)}
+        write_json_atomic(file, config)
+
     def write_arguments(self, arguments: Mapping[str, Any], info: Mapping[str, Any]) -> None:
         """train.yaml and dataset_info.json."""
         write_text_atomic(self.root / ARGUMENTS, arguments_text(arguments))
@@ -104,6 +116,9 @@ def fill_workplace(
     on_rows: takes the rows written, and what it raises ends this. Raises OSError.
     """
     place.write_model(plan.model, tokenizer)
+    whole = plan.llamafactory is not None and plan.llamafactory.stage == "pt"
+    if whole:
+        place.pad_with(tokenizer, unused_token(sides, plan.model.shape.vocab_size))
     place.write_arguments(
         arguments_of(plan, has_eval=EVAL in sides, resume_from=resume),
         dataset_info(plan, has_eval=EVAL in sides),
@@ -113,6 +128,7 @@ def fill_workplace(
         sides,
         lambda ids: str(tokenizer.decode(ids, skip_special_tokens=False)),
         on_rows,
+        whole=whole,
     )
 
 
@@ -128,7 +144,14 @@ def arguments_text(arguments: Mapping[str, Any]) -> str:
     """YAML that every parser reads alike: strings are quoted where they could be something else."""
     import yaml
 
-    text: str = yaml.safe_dump(_plain(dict(arguments)), sort_keys=False, allow_unicode=True)
+    class Dumper(yaml.SafeDumper):
+        """Of YAML 1.1, which takes 1e-5 for a text."""
+
+    # Numbers of YAML 1.2, so that a text like one is quoted.
+    Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+.0123456789"))
+    text: str = yaml.dump(
+        _plain(dict(arguments)), Dumper=Dumper, sort_keys=False, allow_unicode=True
+    )
     return text
 
 
