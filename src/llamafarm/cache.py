@@ -39,9 +39,7 @@ def packages_root() -> Path:
     return _xdg("XDG_DATA_HOME", ".local/share") / "llamafarm" / "packages"
 
 
-def build_once(
-    target: Path, build: Callable[[Path], None], *, durable: bool = True
-) -> Path:
+def build_once(target: Path, build: Callable[[Path], None], *, durable: bool = True) -> Path:
     """The directory `target`, built by `build(stage)` unless it is there already.
 
     It appears whole or not at all. Of several processes one builds and the others wait for it, so

@@ -16,7 +16,6 @@ from pathlib import Path
 TESTS = Path(__file__).parents[1]
 
 _OLLAMA = "Ollama itself answers only where a server runs"
-_LLAMAFACTORY = "comes with the LLaMA-Factory fine-tuner"
 _DEVICES = "comes with training on several devices"
 
 
@@ -66,12 +65,23 @@ ROWS = (
             "docs/test_cli_reference.py::test_section_lists_every_argument_and_flag_and_no_other",
         ),
     ),
+    Row("12-26", "the layers of the drawing, as packages"),
     Row(
-        "12-26",
-        "the layers of the drawing, as packages",
-        later="the LLaMA-Factory fine-tuner",
+        "17",
+        "the LLaMA-Factory fine-tuner",
+        elsewhere=(
+            (
+                "training/backends/llamafactory/test_train.py"
+                "::test_a_run_is_told_evaluated_and_saved_as_any_other"
+            ),
+            "training/backends/llamafactory/test_train.py::test_its_losses_are_those_of_stock_peft",
+            "e2e/test_llamafactory.py::test_both_engines_start_and_end_alike",
+            (
+                "e2e/test_llamafactory.py"
+                "::test_the_adapter_loads_in_stock_peft_and_its_file_is_proved"
+            ),
+        ),
     ),
-    Row("17", "the LLaMA-Factory fine-tuner", open=_LLAMAFACTORY),
     Row("18", "the Ollama converter"),
     Row("23", "data in every usual format, faults with their line"),
     Row("24", "a split that is exact, repeatable, and keeps rows together that say the same"),

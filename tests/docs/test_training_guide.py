@@ -15,9 +15,8 @@ from llamafarm.strategy.overrides import Override
 from tests.docs.pages import ROOT, prose, sections, tables, ticked
 
 GUIDE = ROOT / "docs" / "PYTORCH_TRAINING_GUIDE.md"
-# `native` and `distributed` are blocks whose content is not ours, `metrics` a list of names:
-# they stand in the table of what is not in this version.
-WITHOUT_A_ROW = {"native", "distributed"}
+# A block that stands in the table of what is not in this version.
+WITHOUT_A_ROW = {"distributed"}
 SEED_LINKS = (
     "https://huggingface.co/docs/transformers/training",
     "https://arxiv.org/abs/2106.09685",

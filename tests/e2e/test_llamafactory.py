@@ -14,11 +14,11 @@ import pytest
 
 from llamafarm.training.backends.llamafactory.environment import Environment
 
-from .commands import run
+from .commands import ROOT, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("llamafactory_environment")]
 
-STEPS = 24
+STEPS, EVAL_ROWS = 24, 16
 STRATEGY = """
 {engine}:
   components:
@@ -28,7 +28,7 @@ STRATEGY = """
         method: {{type: lora, r: 8, alpha: 16, dropout: 0.0}}
         training_args:
           max_steps: 24
-          per_device_train_batch_size: 4
+          per_device_train_batch_size: 2
           gradient_accumulation_steps: 1
           learning_rate: 5e-4
           eval_steps: 24
@@ -40,8 +40,10 @@ ENGINES = ("pytorch", "llamafactory")
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Strategies of both engines, and the demo's evaluation rows but for the last ones."""
+    """Strategies of both engines, and the first of the demo's evaluation rows."""
     directory = tmp_path_factory.mktemp("engines")
+    lines = (ROOT / "demos" / "datasets" / "medical" / "medical_qa_eval.jsonl").read_text()
+    (directory / "eval.jsonl").write_text("".join(lines.splitlines(keepends=True)[:EVAL_ROWS]))
     for engine in ENGINES:
         (directory / f"{engine}.yaml").write_text(STRATEGY.format(engine=engine))
     return directory
@@ -52,7 +54,7 @@ def runs(place: Path, llamafactory_environment: Environment) -> Mapping[str, Pat
     """Both trained."""
     for engine in ENGINES:
         run("train", "--strategy-file", f"{engine}.yaml", "--output", f"runs/{engine}",
-            "--train-dataset", "medical_qa_train.jsonl", "--eval-dataset", "medical_qa_eval.jsonl",
+            "--train-dataset", "medical_qa_train.jsonl", "--eval-dataset", "eval.jsonl",
             cwd=place)  # fmt: skip
     return {engine: place / "runs" / engine for engine in ENGINES}
 
@@ -114,7 +116,7 @@ def test_nothing_differs_before_the_first_step(
 ) -> None:
     done = run("compare-backends", "pytorch.yaml", "--set", "mixed_precision=no",
                "--set", "dataset.train_file=medical_qa_train.jsonl",
-               "--set", "dataset.eval_file=medical_qa_eval.jsonl", "--json", cwd=place)  # fmt: skip
+               "--set", "dataset.eval_file=eval.jsonl", "--json", cwd=place)  # fmt: skip
     rows: dict[str, dict[str, Any]] = {row["name"]: row for row in json.loads(done.stdout)["rows"]}
     assert [name for name, row in rows.items() if not row["same"]] == []
     assert rows["training tokens"]["pytorch"].startswith("305 rows")

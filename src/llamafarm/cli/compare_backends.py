@@ -41,11 +41,11 @@ def command(
     ] = None,
     json_output: Json = False,
 ) -> None:
-    """Ask both fine-tuners what they would do with one strategy, and compare.
+    """Ask both fine-tuners what they would do with a strategy, and compare.
 
     Tokens and labels of the rows, rows in a step, learning rates, trained parameters, and the loss
-    before the first step: PyTorch against LLaMA-Factory, each in its own process. Nothing is
-    trained. Exit code 3 where something differs.
+    before the first step: PyTorch against LLaMA-Factory. Nothing is trained. Exit code 3 where
+    something differs.
     """
     from llamafarm import api
 

@@ -15,7 +15,8 @@ from typing import Any
 from llamafarm.decision import Decision
 from llamafarm.errors import Problem
 from llamafarm.models.shape import ModelShape
-from llamafarm.planning.explain import asked, notice, problem, shown, warning
+from llamafarm.planning.explain import asked, is_written, notice, problem, shown, warning
+from llamafarm.planning.metrics import answer_metrics, best_metric
 from llamafarm.planning.plan import LlamaFactoryPlan, Stage
 from llamafarm.strategy.model import Strategy
 
@@ -48,16 +49,15 @@ PASSED_ON = frozenset(
     moe_aux_loss_coef use_reentrant_gc upcast_layernorm upcast_lmhead_output low_cpu_mem_usage
     use_kv_cache print_param_status quantization_method freeze_trainable_layers
     freeze_trainable_modules freeze_extra_modules loraplus_lr_ratio loraplus_lr_embedding
-    pref_beta pref_ftx pref_bco_weight pref_loss dpo_label_smoothing simpo_gamma ref_model
-    ref_model_quantization_bit ld_alpha use_galore galore_target galore_rank
-    galore_update_interval galore_scale galore_proj_type galore_layerwise use_apollo
-    apollo_target apollo_rank apollo_update_interval apollo_scale apollo_proj apollo_proj_type
-    apollo_scale_type apollo_layerwise apollo_scale_front use_badam badam_mode badam_start_block
-    badam_switch_mode badam_switch_interval badam_update_ratio badam_mask_mode badam_verbose
-    pure_bf16 use_llama_pro use_adam_mini use_muon use_dft_loss use_asft_loss asft_alpha
-    use_eaft_loss eaft_alpha freeze_vision_tower freeze_multi_modal_projector
-    freeze_language_model optim_args optim_target_modules full_determinism skip_memory_metrics
-    torch_empty_cache_steps use_liger_kernel
+    pref_beta pref_ftx pref_bco_weight pref_loss dpo_label_smoothing simpo_gamma ld_alpha
+    use_galore galore_target galore_rank galore_update_interval galore_scale galore_proj_type
+    galore_layerwise use_apollo apollo_target apollo_rank apollo_update_interval apollo_scale
+    apollo_proj apollo_proj_type apollo_scale_type apollo_layerwise apollo_scale_front use_badam
+    badam_mode badam_start_block badam_switch_mode badam_switch_interval badam_update_ratio
+    badam_mask_mode badam_verbose pure_bf16 use_llama_pro use_adam_mini use_muon use_dft_loss
+    use_asft_loss asft_alpha use_eaft_loss eaft_alpha freeze_vision_tower
+    freeze_multi_modal_projector freeze_language_model optim_args optim_target_modules
+    full_determinism skip_memory_metrics torch_empty_cache_steps use_liger_kernel
 """)
 )
 """Its own keys that change what is learnt, or how fast."""
@@ -146,8 +146,9 @@ _REFUSED_FOR: Mapping[str, str] = {
         hub_always_push use_swanlab swanlab_project swanlab_workspace swanlab_run_name
         swanlab_mode swanlab_api_key swanlab_logdir swanlab_lark_webhook_url swanlab_lark_secret
     """,
-    "a run starts from a base model: merge the adapter first (`convert --format safetensors`)": """
-        adapter_name_or_path adapter_folder create_new_adapter ref_model_adapters
+    "a run starts from a base model alone, which is looked at first": """
+        adapter_name_or_path adapter_folder create_new_adapter ref_model
+        ref_model_quantization_bit ref_model_adapters
     """,
     "it changes the base weights, so that the adapter does not fit the base model": """
         pissa_init pissa_iter pissa_convert
@@ -215,8 +216,9 @@ def learns_from_pairs(strategy: Strategy) -> bool:
 
 def unfrozen_parameters(strategy: Strategy, shape: ModelShape) -> int:
     """Parameters that `type: freeze` trains: of the last `freeze_trainable_layers` layers (2; below
-    0: of the first ones) those in `freeze_trainable_modules` (all), and `freeze_extra_modules`
-    outside of the layers. As LLaMA-Factory's documentation says; biases are not counted.
+    0: of the first ones) those in `freeze_trainable_modules` (all; parts that stand directly in a
+    layer), and `freeze_extra_modules` outside of the layers. As LLaMA-Factory documents it; biases
+    are not counted.
     """
     count = int(str(strategy.native.get(_LAYERS, 2)))
     layers = range(shape.num_layers)
@@ -228,10 +230,10 @@ def unfrozen_parameters(strategy: Strategy, shape: ModelShape) -> int:
     total = 0
     for name, size in sizes.items():
         parts = name.split(".")
-        index = next((int(part) for part in parts if part.isdigit()), None)
-        if index is None:
+        at = next((i for i, part in enumerate(parts) if part.isdigit()), None)
+        if at is None:
             total += size if parts[-1] in extra else 0
-        elif index in wanted and ("all" in modules or set(modules) & set(parts)):
+        elif int(parts[at]) in wanted and ("all" in modules or parts[at + 1] in modules):
             total += size
     return total
 
@@ -315,10 +317,19 @@ def _settings(strategy: Strategy) -> Iterator[Problem]:
             f"LLaMA-Factory takes whole numbers (got {shown(method.alpha)})",
             f"write `alpha: {round(method.alpha)}`",
         )
-    if strategy.metrics:
+    best = best_metric(strategy)
+    pairs = learns_from_pairs(strategy)
+    if pairs and best is not None and best.name == "perplexity":
         yield problem(
             strategy,
-            "metrics",
+            "training_args.metric_for_best_model",
+            "pairs of answers have no perplexity",
+            "write eval_loss, or accuracy: the share of pairs whose chosen answer is preferred",
+        )
+    if answer_metrics(strategy):
+        yield problem(
+            strategy,
+            "metrics" if strategy.metrics else "training_args.metric_for_best_model",
             "metrics of answers are not measured while LLaMA-Factory trains",
             "remove this line; `llamafarm evaluate RUN --dataset FILE --metric NAME` measures them "
             "afterwards",
@@ -330,7 +341,21 @@ def _written(strategy: Strategy, name: str, value: Any) -> Decision:
 
 
 def _remarks(strategy: Strategy) -> Iterator[Decision]:
+    if "dataset" in strategy.native and with_native_dataset(strategy) is strategy:
+        name = strategy.native["dataset"]
+        yield notice("native.dataset", name, "native.dataset has no effect: other rows are named")
+    text = (
+        "memory and time are forecast as `type: pytorch` needs them: LLaMA-Factory pads the rows "
+        "of a batch, and takes more of both"
+    )
+    yield notice("forecast", "type: pytorch", text)
+    path = "method.quantization.bnb_4bit_compute_dtype"
+    if is_written(strategy, path):
+        text = f"{path} has no effect: LLaMA-Factory computes in the precision of the run"
+        yield warning(path, strategy.method.quantization.bnb_4bit_compute_dtype, text)
     for name, value in strategy.native.items():
+        if name == "dataset_dir" and "dataset" in strategy.native:
+            continue
         if name in _WITHOUT_EFFECT:
             line = warning if name in _WORTH_A_WARNING else notice
             text = f"native.{name} has no effect: {_WITHOUT_EFFECT[name]}"

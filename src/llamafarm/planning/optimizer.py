@@ -17,6 +17,7 @@ from llamafarm.planning.explain import (
     shown,
     warning,
 )
+from llamafarm.planning.llamafactory import learns_from_pairs
 from llamafarm.planning.plan import OptimizerPlan
 from llamafarm.strategy.model import Strategy
 
@@ -38,6 +39,8 @@ def choose_learning_rate(strategy: Strategy, shape: ModelShape, num_rows: int) -
 
     Where the row was adapted to the model or the method, a little outside is only noticed.
     """
+    if learns_from_pairs(strategy):
+        return _rate_for_pairs(strategy)
     full = strategy.method.trains_base
     advised = tables.learning_rate_range(num_rows, shape.num_parameters, full_finetune=full)
     examples = count_of(num_rows, "training example")
@@ -54,6 +57,21 @@ def choose_learning_rate(strategy: Strategy, shape: ModelShape, num_rows: int) -
         little = advised.low / 2 <= written <= 2 * advised.high
         remark = notice if adapted and little else warning
         decisions.append(remark(_RATE, written, text))
+    return LearningRate(written, tuple(decisions))
+
+
+def _rate_for_pairs(strategy: Strategy) -> LearningRate:
+    """The difference of two answers is learnt with a far smaller rate, whatever the model."""
+    advised, why = tables.PAIRS_LEARNING_RATE, "stage: dpo, rows with two answers"
+    written = strategy.training_args.learning_rate
+    if written is None:
+        full = strategy.method.trains_base
+        rate = tables.PAIRS_DEFAULT_RATE_FULL if full else tables.PAIRS_DEFAULT_RATE
+        return LearningRate(rate, (Decision(_RATE, shown(rate), "table", why),))
+    decisions = [asked(strategy, _RATE, written)]
+    if written not in advised:
+        text = f"learning_rate={shown(written)} is {_outside(written, advised)} ({why})"
+        decisions.append(warning(_RATE, written, text))
     return LearningRate(written, tuple(decisions))
 
 

@@ -38,6 +38,13 @@ _PRECISION = """\
 wins over them. Both true is an error; one of them false, with nothing else asked for, is full
 precision.
 """
+_NATIVE = """\
+A key of LLaMA-Factory 0.9.5 that has no counterpart here is passed on, said to have no effect, or
+refused with the reason, before the first step: refused are those that would make the rows, their
+mask, the vocabulary, the base weights, the evaluation or the saving something else, and those for
+several devices, pictures, sound, serving and uploads. A key that it does not have is an error that
+names the nearest one.
+"""
 _COPIES = (CONFIG + "training.", CONFIG)
 _SECTIONS: tuple[tuple[str, str], ...] = (
     ("The strategy itself", ""),
@@ -65,7 +72,8 @@ def render_keys_reference() -> str:
             parts.append(_TRAINING_PLACES)
         parts += [_table(_HEAD, _section_rows(rows, prefix)), ""]
     parts += ["### Precision in one word\n", _PRECISION]
-    parts += ["## Only with `type: llamafactory`\n", _table(("key", "is"), _backend_rows(rows)), ""]
+    parts += ["## Only with `type: llamafactory`\n", _NATIVE]
+    parts += [_table(("key", "is"), _backend_rows(rows)), ""]
     parts += ["## Accepted without effect\n", "Each is answered by one line.\n"]
     parts += [_table(("key", "why"), _notice_rows(rows)), "", "## Refused\n"]
     parts += [_table(("key", "why"), _refused_rows(rows))]
@@ -142,7 +150,7 @@ def _backend_rows(rows: Iterable[Key]) -> Iterator[Sequence[str]]:
             meaning = row.text if row.status == "refused" else f"`{row.target}`"
             seen.setdefault(path, meaning)
     yield from ((f"`{path}`", meaning) for path, meaning in seen.items())
-    yield ("`config.native.NAME`", "these keys too, and any other key of LLaMA-Factory, passed on")
+    yield ("`config.native.NAME`", "these keys too, and every other key of LLaMA-Factory 0.9.5")
 
 
 def _notice_rows(rows: Iterable[Key]) -> Iterator[Sequence[str]]:

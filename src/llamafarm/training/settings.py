@@ -13,6 +13,8 @@ def settings_event(plan: TrainingPlan, train_rows: int, eval_rows: int) -> Setti
     guide_rate = tables.learning_rate_range(
         train_rows, plan.model.shape.num_parameters, full_finetune=adapter is None
     )
+    if plan.data.answers == "paired":
+        guide_rate = tables.PAIRS_LEARNING_RATE
     return SettingsEvent(
         method=_method(plan),
         rank=adapter.r if adapter else 0,

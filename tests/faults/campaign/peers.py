@@ -30,7 +30,14 @@ from pathlib import Path
 
 from tests.faults.campaign.peer_runs.faults import InTraining, What, steps_in, struck
 from tests.faults.campaign.peer_runs.scripts import ARGUMENTS
-from tests.faults.campaign.peer_runs.tools import Peer, Process, Scene, Tool, make_tools
+from tests.faults.campaign.peer_runs.tools import (
+    LLAMAFACTORY,
+    Peer,
+    Process,
+    Scene,
+    Tool,
+    make_tools,
+)
 
 STEPS: int = ARGUMENTS["max_steps"]
 _SAVE = 9
@@ -39,8 +46,8 @@ _PATIENCE_SECONDS = 180.0
 _TOLERANCE = 1e-6
 _LIBRARIES = ("torch", "transformers", "accelerate", "peft", "trl", "safetensors", "datasets")
 NOT_DRIVEN = (
-    "LLaMA-Factory, axolotl, Unsloth, ms-swift and oumi, which build on the same Trainer, were not "
-    "driven"
+    "LLaMA-Factory by itself, axolotl, Unsloth, ms-swift and oumi, which build on the same "
+    "Trainer, were not driven"
 )
 
 
@@ -514,7 +521,7 @@ def _blocks(directory: Path) -> int:
 _UNATTENDED = "finishes unattended, final weights' SHA-256 equals the uninterrupted run's"
 _SIGNALLED = "exit code of the signal, at most one step lost, then the same weights"
 _FINITE = "all weights left are finite, and exit 0 only after the whole training"
-_ALL = ("Hugging Face Trainer", "TRL SFTTrainer", "llamafarm")
+_ALL = ("Hugging Face Trainer", "TRL SFTTrainer", "llamafarm", LLAMAFACTORY)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+_ROOT = Path(__file__).parents[4]
 What = Literal["nothing", "kill", "NaN loss", "NaN gradient", "out of memory"]
 OUT_OF_MEMORY = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 1.00 GiB free."
 
@@ -71,6 +72,32 @@ class InTraining:
             return output
 
         register_module_forward_hook(passed)
+
+
+@dataclass(frozen=True, slots=True)
+class InItsProcess:
+    """Called in our process: the fault is done in the one that LLaMA-Factory trains in. script:
+    where what starts there can be written.
+    """
+
+    fault: InTraining
+    script: Path
+
+    def __call__(self) -> None:
+        """Install it, for good."""
+        from llamafarm.training.backends.llamafactory import process
+
+        fault = self.fault
+        lines = [
+            "import runpy, sys",
+            "from pathlib import Path",
+            f"sys.path.insert(0, {str(_ROOT)!r})",
+            "from tests.faults.campaign.peer_runs.faults import InTraining",
+            f"InTraining(Path({str(fault.log)!r}), {fault.what!r}, {fault.at}, {fault.pause})()",
+            f"runpy.run_path({str(process.INSIDE)!r}, run_name='__main__')",
+        ]
+        self.script.write_text("\n".join(lines) + "\n")
+        process.INSIDE = self.script
 
 
 def steps_in(log: Path) -> int:

@@ -13,7 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
-from tests.faults.campaign.peer_runs.faults import InSave, points_of
+from llamafarm.training.backends.llamafactory.environment import VERSION
+from tests.faults.campaign.peer_runs.faults import InItsProcess, InSave, InTraining, points_of
 from tests.faults.campaign.peer_runs.processes import start_script
 from tests.faults.campaign.peer_runs.scripts import ARGUMENTS, FINAL
 from tests.faults.campaign.shim import Fault, Shim, read_log
@@ -21,6 +22,7 @@ from tests.faults.campaign.workplace import Workplace, make_workplace
 from tests.faults.campaign.zygote import shared_zygote
 
 Before = Callable[[], object]
+LLAMAFACTORY = "llamafarm, `type: llamafactory`"
 _EQUAL = ("max_steps", "eval_steps", "save_steps", "save_total_limit", "learning_rate")
 
 
@@ -224,6 +226,22 @@ class Ours:
         return f"{', '.join(named) or 'nothing'} in metrics.jsonl"
 
 
+class OursThroughLlamaFactory(Ours):
+    """The same command with the other fine-tuner: what is done inside a training is done inside its
+    process, everything else to the process that was started.
+    """
+
+    def start(
+        self, scene: Scene, settings: Sequence[str] = (), before: Before | None = None
+    ) -> Process:
+        if isinstance(before, InTraining):
+            before = InItsProcess(before, scene.stream().with_suffix(".py"))
+        return super().start(scene, ("backend=llamafactory", *settings), before)
+
+    def optimizer(self, checkpoint: Path) -> Path:
+        return checkpoint / "llamafactory_optimizer.pt"
+
+
 def make_tools(root: Path) -> list[Tool]:
     """All that are driven, with one model, one data set, equal settings. root: is absent."""
     equal = {key: ARGUMENTS[key] for key in _EQUAL}
@@ -242,6 +260,9 @@ def make_tools(root: Path) -> list[Tool]:
         Peer("TRL SFTTrainer", f"trl {version('trl')}", "LoRA", "trl", adapter, place),
         Ours("LoRA", "lora", adapter, place),
         Ours("full", "full", model, place),
+        OursThroughLlamaFactory(
+            "LoRA", "lora", adapter, place, LLAMAFACTORY, f"LLaMA-Factory {VERSION}"
+        ),
     ]
 
 

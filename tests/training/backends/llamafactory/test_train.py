@@ -4,9 +4,12 @@ ends.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
+import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -165,6 +168,37 @@ def test_a_process_that_dies_fails_the_run_and_loses_nothing(
     assert resumed.weights_hash == finished.weights_hash
 
 
+def test_code_in_the_state_of_its_trainer_is_not_run(plan: TrainingPlan, tmp_path: Path) -> None:
+    """Who can write a checkpoint can write its manifest, too."""
+    with pytest.raises(Interrupted):
+        run_plan(plan, on_event=on_step(5, lambda: signal.raise_signal(signal.SIGTERM)))
+    newest = max(plan.output_dir.glob("checkpoints/checkpoint-*"), key=lambda p: int(p.name[11:]))
+    for older in plan.output_dir.glob("checkpoints/checkpoint-*"):
+        if older != newest:
+            shutil.rmtree(older)
+    mark = tmp_path / "run by the pickle"
+    for file in newest.glob("llamafactory_*.pt*"):
+        file.write_bytes(pickle.dumps(_Hostile(str(mark))))
+    manifest = json.loads((newest / "manifest.json").read_text())
+    for entry in manifest["files"]:
+        data = (newest / entry["name"]).read_bytes()
+        entry |= {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (newest / "manifest.json").write_text(json.dumps(manifest))
+    assert verify_checkpoint(newest) == ""
+    with pytest.raises(RunError) as failed:
+        run_plan(plan, resume=True)
+    assert "weights_only" in failed.value.summary or "Unpickling" in failed.value.summary
+    assert not mark.exists()
+
+
+class _Hostile:
+    def __init__(self, mark: str) -> None:
+        self._mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (Path(self._mark),))
+
+
 def test_a_killed_parent_leaves_no_orphan(plan: TrainingPlan, tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(
@@ -174,8 +208,6 @@ def test_a_killed_parent_leaves_no_orphan(plan: TrainingPlan, tmp_path: Path) ->
         "plan = pickle.loads(Path(sys.argv[1]).read_bytes())\n"
         "run_plan(plan, on_event=lambda e: print(e.kind, flush=True))\n"
     )
-    import pickle
-
     (tmp_path / "plan").write_bytes(pickle.dumps(plan))
     parent = subprocess.Popen(
         [sys.executable, str(script), str(tmp_path / "plan")],

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llamafarm.data.tokenized import PreparedData, TokenRows
-from llamafarm.errors import count_of, listed
+from llamafarm.errors import RunError, count_of, listed
 from llamafarm.evaluation.loss_result import LossResult
 from llamafarm.evaluation.row_losses import RowLosses
 from llamafarm.planning.plan import TrainingPlan
@@ -107,6 +107,11 @@ def ask_llamafactory(
                     work("measuring the first loss", said.whole("rows_done"), said.whole("rows"))
                 else:
                     told[said.sentence] = said
+    if not {"ready", "facts"} <= told.keys():
+        raise RunError(
+            "LLaMA-Factory ended before it told what it would do",
+            hint="`llamafarm train` on the same strategy shows its log",
+        )
     ready, facts = told["ready"], told["facts"]
     start = facts.part("step_0")
     by_row = RowLosses(
