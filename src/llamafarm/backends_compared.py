@@ -50,9 +50,6 @@ def compare_backends(strategy: Strategy, emit: Callable[[Event], None]) -> Backe
             f"{strategy.id} cannot be compared",
             [Problem(f"{what} is only known to `type: llamafactory`")],
         )
-    own_plan = replace(planned.plan, backend="pytorch", llamafactory=None)
-    emit(MessageEvent(level="info", text="asking the PyTorch fine-tuner"))
-    own = ask_pytorch(own_plan, planned.data, planned.tokenizer)
     emit(MessageEvent(level="info", text="asking LLaMA-Factory"))
     its = ask_llamafactory(
         environment,
@@ -61,5 +58,9 @@ def compare_backends(strategy: Strategy, emit: Callable[[Event], None]) -> Backe
         planned.tokenizer,
         lambda what, done, total: emit(WorkEvent(what=what, done=done, total=total)),
     )
+    # Afterwards: a device need not hold both models.
+    emit(MessageEvent(level="info", text="asking the PyTorch fine-tuner"))
+    own_plan = replace(planned.plan, backend="pytorch", llamafactory=None)
+    own = ask_pytorch(own_plan, planned.data, planned.tokenizer)
     rows = compare_engines(own, its, planned.data)
     return BackendComparison(strategy.id, environment.version, rows)

@@ -155,9 +155,10 @@ def plan_run(
 
     faults = Faults()
     hardware = probe()
+    environment = None
     if strategy.backend == "llamafactory":
         with faults:
-            find_environment()
+            environment = find_environment()
     with faults:
         check_metrics(strategy, allow_custom=allow_custom_metrics, working_directory=Path.cwd())
     with faults:
@@ -190,6 +191,9 @@ def plan_run(
             )
             if plan.export is not None:
                 check_export(plan.export)
+            if plan.llamafactory is not None and environment is not None:
+                engine = replace(plan.llamafactory, libraries=environment.libraries)
+                plan = replace(plan, llamafactory=engine)
             return Planned(plan, ready.data, ready.tokenizer, hardware, strategy)
     if problems is None:
         raise faults.together()

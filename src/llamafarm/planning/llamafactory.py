@@ -51,8 +51,8 @@ PASSED_ON = frozenset(
     freeze_trainable_modules freeze_extra_modules loraplus_lr_ratio loraplus_lr_embedding
     pref_beta pref_ftx pref_bco_weight pref_loss dpo_label_smoothing simpo_gamma ld_alpha
     use_galore galore_target galore_rank galore_update_interval galore_scale galore_proj_type
-    galore_layerwise use_apollo apollo_target apollo_rank apollo_update_interval apollo_scale
-    apollo_proj apollo_proj_type apollo_scale_type apollo_layerwise apollo_scale_front use_badam
+    use_apollo apollo_target apollo_rank apollo_update_interval apollo_scale
+    apollo_proj apollo_proj_type apollo_scale_type apollo_scale_front use_badam
     badam_mode badam_start_block badam_switch_mode badam_switch_interval badam_update_ratio
     badam_mask_mode badam_verbose pure_bf16 use_llama_pro use_adam_mini use_muon use_dft_loss
     use_asft_loss asft_alpha use_eaft_loss eaft_alpha freeze_vision_tower
@@ -140,6 +140,9 @@ _REFUSED_FOR: Mapping[str, str] = {
         export_quantization_bit export_quantization_dataset export_quantization_nsamples
         export_quantization_maxlen export_legacy_format do_sample temperature top_p top_k
         num_beams max_new_tokens repetition_penalty length_penalty skip_special_tokens
+    """,
+    "it uses gradients up before anything can look at them": """
+        galore_layerwise apollo_layerwise
     """,
     _HUB: """
         hf_hub_token ms_hub_token om_hub_token export_hub_model_id hub_token hub_strategy
@@ -316,6 +319,13 @@ def _settings(strategy: Strategy) -> Iterator[Problem]:
             "method.alpha",
             f"LLaMA-Factory takes whole numbers (got {shown(method.alpha)})",
             f"write `alpha: {round(method.alpha)}`",
+        )
+    if "rope_scaling" in strategy.native and not method.trains_base:
+        yield problem(
+            strategy,
+            "native.rope_scaling",
+            "an adapter does not say that its base was scaled: it would be used on another one",
+            "train the weights (`type: full_finetune`), or remove this line",
         )
     best = best_metric(strategy)
     pairs = learns_from_pairs(strategy)

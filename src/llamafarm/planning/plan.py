@@ -168,12 +168,14 @@ class LoggingPlan:
 @dataclass(frozen=True, slots=True)
 class LlamaFactoryPlan:
     """What only `type: llamafactory` has. stage: what it trains for; method: lora, qlora,
-    full_finetune or freeze; native: its own keys, passed on as they are.
+    full_finetune or freeze; native: its own keys, passed on as they are; libraries: versions in its
+    environment.
     """
 
     stage: Stage
     method: str
     native: Mapping[str, object]
+    libraries: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

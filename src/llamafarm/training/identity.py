@@ -38,7 +38,9 @@ def run_identity(plan: TrainingPlan) -> dict[str, str]:
     for name in (*parts_of, *(["llamafactory"] if plan.llamafactory else [])):
         value = getattr(plan, name)
         parts |= {name: None} if value is None else _flatten(name, asdict(value))
-    versions = {f"version of {name}": _version(name) for name in _LIBRARIES}
+    # Those of the other engine's environment are in its part of the plan.
+    own = () if plan.llamafactory else _LIBRARIES
+    versions = {f"version of {name}": _version(name) for name in own}
     return {key: str(value) for key, value in (parts | versions).items() if key not in _FREE}
 
 

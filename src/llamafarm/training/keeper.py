@@ -143,7 +143,7 @@ class CheckpointKeeper:
                 )
             written = self._write(state)  # a disk may refuse once
         if isinstance(written, _NotWritten):
-            self._tell_failure(state, written.why)
+            self.tell_failure(state, written.why)
             return False
         self.saved_step, self._again_at = state.step, math.inf
         self._job.stop.save_seconds = written.seconds
@@ -232,8 +232,8 @@ class CheckpointKeeper:
             why = f"out of memory while checkpoint-{state.step} was written: {error}"
             return _NotWritten(why, short_memory=True)
 
-    def _tell_failure(self, state: LoopState, why: str) -> None:
-        """Where the best weights were not kept, the best ones that were count again."""
+    def tell_failure(self, state: LoopState, why: str) -> None:
+        """A save failed. Where the best weights were not kept, the best ones that were count."""
         self._again_at = time.monotonic() + _SECONDS_UNTIL_SAVED_AGAIN
         self._job.emit(SaveFailedEvent(step=state.step, text=why, kept_step=self.saved_step))
         if state.best_step == state.step != self.saved_step:

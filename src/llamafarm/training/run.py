@@ -449,7 +449,7 @@ def _run_record(
         "data": inputs.data.report,
         "data_fingerprint": plan.data_fingerprint,
         "seed": plan.seed,
-        "versions": _versions(),
+        "versions": _versions(plan),
         "hardware": inputs.hardware,
         "decisions": plan.decisions,
         "forecast": plan.forecast,
@@ -479,8 +479,10 @@ def _actual(summary: RunSummary) -> dict[str, Any]:
     }
 
 
-def _versions() -> dict[str, str]:
-    found: dict[str, str] = {}
+def _versions(plan: TrainingPlan) -> dict[str, str]:
+    """Of this process, and of the environment of another engine."""
+    its = plan.llamafactory.libraries if plan.llamafactory else {}
+    found = {f"{name} (LLaMA-Factory)": version for name, version in its.items()}
     for name in _VERSIONS:
         try:
             found[name] = importlib.metadata.version(name)

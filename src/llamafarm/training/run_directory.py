@@ -42,7 +42,16 @@ _FILES = (
     "report.html",
     "README.md",
 )
-_DIRECTORIES = ("checkpoints", "evaluations", "final_model", "logs", "plots", "ollama", "gguf")
+_DIRECTORIES = (
+    "checkpoints",
+    "evaluations",
+    "final_model",
+    "logs",
+    "plots",
+    "ollama",
+    "gguf",
+    "llamafactory",
+)
 
 _HOLDER = re.compile(r"process ([0-9]{1,9}) on (.*)\n")
 # How long a holder may take to write its line, and a check to let go of the lock.

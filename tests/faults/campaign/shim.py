@@ -249,17 +249,18 @@ class _Watch:
             self._do("rename", full, lambda: self._os["rename"](source, target, **options), to=to)
 
     def _link(self, source: Any, target: Any, **options: Any) -> None:
-        self._unsupported("link", target, lambda: self._os["link"](source, target, **options))
+        self._new_name(target, lambda: self._os["link"](source, target, **options))
 
     def _symlink(self, source: Any, target: Any, *rest: Any, **options: Any) -> None:
-        act = lambda: self._os["symlink"](source, target, *rest, **options)  # noqa: E731
-        self._unsupported("symlink", target, act)
+        self._new_name(target, lambda: self._os["symlink"](source, target, *rest, **options))
 
-    def _unsupported(self, kind: str, path: Any, act: Callable[[], None]) -> None:
-        """What the shim cannot follow must not go by unseen."""
-        if self._path_of(path) is not None:
-            raise NotImplementedError(f"the shim does not know {kind} of {path}")
-        act()
+    def _new_name(self, path: Any, act: Callable[[], None]) -> None:
+        """A name more for what is there already."""
+        full = self._path_of(path)
+        if full is None:
+            act()
+        else:
+            self._do("create", full, act)
 
     def _exchange(self, first: Path, second: Path) -> bool:
         full, to = self._path_of(first), self._path_of(second)

@@ -250,7 +250,7 @@ def said(**values: object) -> Said:
     return Said("step", values, Path("log"))
 
 
-@pytest.mark.parametrize("kind", ["whole", "number", "text", "list", "part"])
+@pytest.mark.parametrize("kind", ["whole", "number", "text", "numbers", "wholes", "part"])
 @pytest.mark.parametrize("values", [{}, {"x": {1}}])
 def test_a_word_that_lacks_or_is_something_else_is_not_known(
     kind: str, values: dict[str, object]
@@ -270,7 +270,11 @@ def test_a_word_that_lacks_or_is_something_else_is_not_known(
         ("number", "3"),
         ("number", True),
         ("text", 3),
-        ("list", "abc"),
+        ("numbers", "abc"),
+        ("numbers", [1, "2"]),
+        ("numbers", [True]),
+        ("wholes", "abc"),
+        ("wholes", [1.5]),
         ("part", [1]),
     ],
 )
@@ -280,10 +284,11 @@ def test_a_word_of_another_kind_is_not_known(kind: str, value: object) -> None:
 
 
 def test_words_are_what_they_are_called() -> None:
-    found = said(whole=3, number=0.5, none=None, text="t", list=[1], part={"x": 2})
+    found = said(whole=3, number=0.5, none=None, text="t", ids=[1], some=[1, None], part={"x": 2})
     assert (found.whole("whole"), found.number("number"), found.number("whole")) == (3, 0.5, 3.0)
     assert math.isnan(found.number("none"))
-    assert (found.text("text"), found.list("list")) == ("t", [1])
+    assert (found.text("text"), found.wholes("ids")) == ("t", (1,))
+    assert found.numbers("some")[0] == 1.0 and math.isnan(found.numbers("some")[1])
     assert (found.part("part").sentence, found.part("part").whole("x")) == ("step.part", 2)
 
 
@@ -394,6 +399,7 @@ def test_it_gets_no_secrets_and_no_code() -> None:
         "cpu",
     )
     kept = {"PATH", "HOME", "LC_ALL", "OMP_NUM_THREADS"}
+    kept |= {"CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"}
     assert found.keys() == kept | module._SET.keys()
     assert found["HF_HUB_OFFLINE"] == "1"
 
@@ -410,8 +416,9 @@ def test_what_is_set_for_it_wins() -> None:
         ("cuda:1", "4,5", "5"),
         ("cuda:0", "4,5", "4"),
         ("cuda", "GPU-a,GPU-b", "GPU-a"),
-        ("cpu", "4,5", "4,5"),
-        ("cpu", None, None),
+        ("cpu", "4,5", ""),
+        ("cpu", None, ""),
+        ("mps", None, None),
     ],
 )
 def test_it_sees_the_device_of_the_plan_only(

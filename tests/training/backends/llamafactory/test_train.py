@@ -28,15 +28,25 @@ from llamafarm.monitoring.events import (
     CheckpointEvent,
     EarlyStopEvent,
     EvalEvent,
+    EvalProgressEvent,
     Event,
     NonFiniteEvent,
     StartEvent,
     StepEvent,
 )
+from llamafarm.monitoring.metrics_file import read_events
 from llamafarm.planning.plan import Every, LlamaFactoryPlan, TrainingPlan
 from llamafarm.training.backends.llamafactory.environment import Environment
 from llamafarm.training.checkpoint import verify_checkpoint
-from tests.training.runs import Ran, run_plan, stock_loss, tiny_data, tiny_plan, write_tiny_model
+from tests.training.runs import (
+    Ran,
+    random_rows,
+    run_plan,
+    stock_loss,
+    tiny_data,
+    tiny_plan,
+    write_tiny_model,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("llamafactory_environment")]
 
@@ -149,6 +159,59 @@ def test_a_run_that_is_stopped_saves_first_and_goes_on_to_the_same_weights(
     whole = [e.loss for e in finished.recorded if isinstance(e, StepEvent)]
     assert [e.loss for e in steps] == whole
     assert resumed.weights_hash == finished.weights_hash
+
+
+def test_a_signal_in_the_last_evaluation_leaves_it_to_the_resume(plan: TrainingPlan) -> None:
+    long = replace(tiny_data(), eval=random_rows(400, 2))
+    plan = replace(plan, batch=replace(plan.batch, total_steps=2, eval_batch_size=1))
+
+    def stop(event: Event) -> None:
+        # A second one would end this process at once.
+        if isinstance(event, EvalProgressEvent) and event.step == 2 and event.rows_done == 4:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        run_plan(plan, data=long, on_event=stop)
+    evaluated = [e.step for e in read_events(plan.output_dir / "metrics.jsonl") if is_eval(e)]
+    assert evaluated == [0]
+    resumed = run_plan(plan, data=long, resume=True)
+    assert [e.step for e in resumed.recorded if is_eval(e)] == [0, 2]
+    assert resumed.summary.status == "completed"
+    assert resumed.summary.best_step == 2
+
+
+def is_eval(event: Event) -> bool:
+    return isinstance(event, EvalEvent)
+
+
+def test_what_the_trainer_saves_is_kept_once(plan: TrainingPlan) -> None:
+    """Its own copies would fill the disk."""
+    left: list[list[str]] = []
+    output = plan.output_dir / "llamafactory" / "output"
+
+    def look(event: Event) -> None:
+        if isinstance(event, StepEvent):
+            left.append(sorted(p.name for p in output.glob("checkpoint-*")))
+
+    saving = replace(plan.saving, every=Every(1), total_limit=1)
+    run_plan(replace(plan, saving=saving, batch=replace(plan.batch, total_steps=4)), on_event=look)
+    assert left == [[]] * 4
+
+
+def test_a_logging_window_that_a_stop_cuts_is_told_whole(plan: TrainingPlan, model: Path) -> None:
+    quiet = replace(plan, logging=replace(plan.logging, every=Every(6), first_step=False))
+    whole = run_plan(replace(quiet, output_dir=plan.output_dir.with_name("whole")))
+
+    def stop(event: Event) -> None:
+        if isinstance(event, EvalEvent) and event.step == 4:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        run_plan(quiet, on_event=stop)
+    resumed = run_plan(quiet, resume=True)
+    losses = [[e.loss for e in r.recorded if isinstance(e, StepEvent)] for r in (whole, resumed)]
+    assert len(losses[0]) == 2
+    assert losses[0] == losses[1]
 
 
 def test_a_process_that_dies_fails_the_run_and_loses_nothing(

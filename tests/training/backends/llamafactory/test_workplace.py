@@ -178,7 +178,7 @@ def test_a_new_start_clears_all_but_the_log(tmp_path: Path) -> None:
     place = place_in(tmp_path)
     filled(place)
     place.clear()
-    assert {p.name for p in place.root.iterdir()} == {"train.yaml", "job.json", place.log.name}
+    assert {p.name for p in place.root.iterdir()} == {"train.yaml", place.log.name}
     assert place.log.read_text() == "what was printed\n"
 
 
@@ -199,7 +199,6 @@ def test_when_the_run_is_over_what_a_person_may_read_stays(tmp_path: Path) -> No
     assert {p.name for p in place.root.iterdir()} == {
         "train.jsonl",
         "eval.jsonl",
-        "train.arrow",
         "train.yaml",
         place.log.name,
     }

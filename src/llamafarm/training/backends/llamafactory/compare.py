@@ -4,7 +4,6 @@ rates, what it trains, and the loss it starts from.
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from typing import Any
 from llamafarm.data.tokenized import PreparedData, TokenRows
 from llamafarm.errors import RunError, count_of, listed
 from llamafarm.evaluation.loss_result import LossResult
-from llamafarm.evaluation.row_losses import RowLosses
 from llamafarm.planning.plan import TrainingPlan
 from llamafarm.training.backends.llamafactory.environment import Environment
 from llamafarm.training.backends.llamafactory.process import Said, TrainerProcess
@@ -99,8 +97,8 @@ def ask_llamafactory(
             done = 0
             for said in _sentences(process):
                 if said.sentence == "row":
-                    ids[said.text("side")].append(list(said.list("ids")))
-                    labels[said.text("side")].append(list(said.list("labels")))
+                    ids[said.text("side")].append(list(said.wholes("ids")))
+                    labels[said.text("side")].append(list(said.wholes("labels")))
                     done += 1
                     work("comparing rows", done, rows)
                 elif said.sentence == "evaluating":
@@ -113,21 +111,15 @@ def ask_llamafactory(
             hint="`llamafarm train` on the same strategy shows its log",
         )
     ready, facts = told["ready"], told["facts"]
-    start = facts.part("step_0")
-    by_row = RowLosses(
-        tuple(math.nan if loss is None else float(loss) for loss in start.list("losses")),
-        tuple(start.list("tokens")),
-        tuple(start.list("correct")),
-    )
     return Engine(
         effective_batch_size=ready.whole("effective_batch_size"),
         total_steps=ready.whole("total_steps"),
         trainable_parameters=ready.whole("trainable_parameters"),
         optimizer=facts.text("optimizer"),
-        weight_decays=tuple(map(float, facts.list("weight_decays"))),
+        weight_decays=facts.numbers("weight_decays"),
         dtype=ready.text("dtype"),
-        rates=tuple(map(float, facts.list("learning_rates"))),
-        start=LossResult.of_rows(by_row),
+        rates=facts.numbers("learning_rates"),
+        start=LossResult.of_rows(facts.part("step_0").row_losses()),
         ids=ids,
         labels=labels,
     )
@@ -144,7 +136,7 @@ def _sentences(process: TrainerProcess) -> Iterator[Said]:
             process.wait(10.0)
             return
         if said.sentence == "ready":
-            process.answer(evaluate=False)
+            process.answer(evaluate=False, stop=False)
         yield said
 
 

@@ -17,7 +17,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from llamafarm.cache import build_once, packages_root
@@ -54,13 +54,17 @@ _NEEDED = ("llamafactory", "torch", "transformers", "peft", "trl", "accelerate",
 # Prints the version, or null, and which modules are not there; nothing of them is imported.
 _QUESTION = f"""
 import importlib.metadata, importlib.util, json
-try:
-    version = importlib.metadata.version("llamafactory")
-except importlib.metadata.PackageNotFoundError:
-    version = None
+def version_of(name):
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 lacks = [name for name in {_NEEDED} if importlib.util.find_spec(name) is None]
-print(json.dumps([version, lacks]))
+found = {{name: version_of(name) for name in {_NEEDED} if version_of(name)}}
+print(json.dumps([version_of("llamafactory"), lacks, found]))
 """
+# What it is given is written by this project's own, newer libraries.
+_AT_LEAST = {"transformers": 5, "datasets": 4}
 _ANSWER_SECONDS = 60
 _LINES_KEPT = 200
 _LINES_SHOWN = 8
@@ -76,11 +80,12 @@ _TORCH_BUILD = re.compile(r"cpu|cu[0-9]+|rocm[0-9.]+|xpu")
 @dataclass(frozen=True, slots=True)
 class Environment:
     """A LLaMA-Factory that can be started. python: its interpreter, never resolved (that of a
-    virtual environment is a link).
+    virtual environment is a link); libraries: versions of what it stands on.
     """
 
     python: Path
     version: str
+    libraries: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 def find_environment() -> Environment:
@@ -331,7 +336,7 @@ def _checked(python: Path, which: str, advice: str) -> Environment:
         ) from fault
     lines = asked.stdout.decode("utf-8", "replace").splitlines()
     try:
-        version, lacks = json.loads(lines[-1])
+        version, lacks, libraries = json.loads(lines[-1])
     except (ValueError, TypeError, IndexError):
         said = asked.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
         reason = f"gave no answer (exit code {asked.returncode})"
@@ -348,4 +353,12 @@ def _checked(python: Path, which: str, advice: str) -> Environment:
         )
     if lacks:
         raise UserError(f"{which}: it lacks {listed(lacks)}", hint=advice)
-    return Environment(python, version)
+    old = [
+        f"{name} {libraries[name]}"
+        for name, least in _AT_LEAST.items()
+        if name in libraries and int(libraries[name].partition(".")[0]) < least
+    ]
+    if old:
+        wanted = " and ".join(f"{name} {least} or newer" for name, least in _AT_LEAST.items())
+        raise UserError(f"{which}: it has {listed(old)}, and {wanted} is needed", hint=advice)
+    return Environment(python, version, libraries)

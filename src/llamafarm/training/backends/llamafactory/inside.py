@@ -5,9 +5,10 @@ a callback that tells this project's process what happens, and asks it what to d
 a line of JSON each: `say` out, answers in. The pipe in also says that the other process is gone:
 then this one ends as well, whatever it is doing.
 
-Its sentences: `ready` (the model is built) · `step` (asks what is due) · `numbers` (its log of the
-step) · `evaluating` (rows done) · `evaluated` · `turn` (asks whether to save and stop) · `saved` ·
-`nonfinite` (asks whether to leave the step out) · `facts` (for a comparison) · `over`.
+Its sentences: `loading` · `ready` (the model is built) · `step` (asks what is due) · `numbers` (its
+log of the step) · `evaluating` (rows done) · `smaller` (fewer rows at a time, for want of memory) ·
+`evaluated` · `turn` (asks whether to save and stop) · `saved`, `not_saved` · `nonfinite` (the step
+is left out) · `facts` and `row` (for a comparison) · `over`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import math
 import os
 import queue
 import resource
+import shutil
 import sys
 import threading
 import time
@@ -73,7 +75,9 @@ class Bridge:
         self.trained_tokens = job["trained_tokens"]
         self.step_loss: Any = 0.0
         self.step_labels: Any = 0
-        self.window = {"loss_sum": 0.0, "labels": 0, "seconds": 0.0}
+        self.finite = True
+        self.not_saved = ""
+        self.eval_rows = job["eval_batch_size"]
         self.begun = time.monotonic()
 
     # Around the trainer's own methods: what no callback is told.
@@ -88,6 +92,15 @@ class Bridge:
     def add_loss(self, loss: Any) -> None:
         """The share of a micro-batch in the loss of its step."""
         self.step_loss = self.step_loss + loss.detach()
+
+    def save(self, write: Any) -> None:
+        """A save of the trainer's. One that fails is told, and costs nothing that was there."""
+        place = Path(self.trainer.args.output_dir) / f"checkpoint-{self.trainer.state.global_step}"
+        try:
+            write()
+        except Exception as error:  # a disk, safetensors or torch may each say it differently
+            self.not_saved = f"{type(error).__name__}: {error}"
+            shutil.rmtree(place, ignore_errors=True)
 
     # Moments of the training.
 
@@ -108,13 +121,12 @@ class Bridge:
         )
         if self.job["mode"] == "compare":
             self._tell_facts(state.max_steps)
-            self.line.ask("over")
-            leave()
+            self.finish()
         if said["evaluate"]:
             self._evaluate()
-            self._take_turn(control)
-            if control.should_training_stop:
-                leave()
+            said = self.line.ask("turn")
+        if said["stop"]:
+            self.finish()
         self.begun = time.monotonic()
 
     def on_pre_optimizer_step(self, state: Any) -> None:
@@ -126,9 +138,8 @@ class Bridge:
         loss = float(self.step_loss)
         # A gradient scaler leaves out steps that overflow, until it has found its scale.
         scaled = getattr(self.trainer.accelerator, "scaler", None) is not None
-        if math.isfinite(loss) and (scaled or bool(torch.isfinite(total))):
-            self.window["loss_sum"] += loss * self.step_labels
-            self.window["labels"] += self.step_labels
+        self.finite = math.isfinite(loss) and (scaled or bool(torch.isfinite(total)))
+        if self.finite:
             return
         what = "gradient" if math.isfinite(loss) else "loss"
         self.line.ask("nonfinite", step=state.global_step + 1, what=what)
@@ -137,16 +148,18 @@ class Bridge:
 
     def on_step_end(self, state: Any, control: Any) -> None:
         """Ask what is due; the trainer logs before it saves."""
-        self.step_loss, self.step_labels = 0.0, 0
-        now = time.monotonic()
-        self.window["seconds"] += now - self.begun
+        counted = self.step_labels if self.finite else 0
         self.due = self.line.ask(
             "step",
             step=state.global_step,
             epoch=state.epoch,
             tokens=self.tokens,
             trained_tokens=self.trained_tokens,
+            loss_sum=float(self.step_loss) * counted if counted else 0.0,
+            labels=counted,
+            seconds=time.monotonic() - self.begun,
         )
+        self.step_loss, self.step_labels = 0.0, 0
         control.should_log = any(self.due.values())
         self.begun = time.monotonic()
 
@@ -156,17 +169,21 @@ class Bridge:
             return
         due, self.due = self.due, {}
         if due["log"]:
-            self.line.say("numbers", logs=_plain(logs), memory=self._memory(), **self.window)
-            self.window = {"loss_sum": 0.0, "labels": 0, "seconds": 0.0}
+            self.line.say("numbers", logs=_plain(logs), memory=self._memory())
         if due["evaluate"]:
             self._evaluate()
         self._take_turn(control)
         self.begun = time.monotonic()
 
     def on_save(self, args: Any, state: Any, control: Any) -> None:
-        """A checkpoint of the trainer's own is on disk."""
+        """A checkpoint of the trainer's own is on disk, or could not be written."""
         place = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        self.line.ask("saved", step=state.global_step, path=str(place.absolute()))
+        if self.not_saved:
+            why, self.not_saved = self.not_saved, ""
+            self.line.ask("not_saved", why=why)
+        else:
+            self.line.ask("saved", path=str(place.absolute()))
+        self.begun = time.monotonic()
         if control.should_training_stop:
             self.finish()
 
@@ -212,8 +229,7 @@ class Bridge:
         """Each row's mean loss, its trained tokens, and how many of them are ranked first; of
         pairs each one's loss, and whether the chosen answer is preferred.
         """
-        pairs = self.job["pairs"]
-        trainer, size = self.trainer, 1 if pairs else self.job["eval_batch_size"]
+        trainer, pairs = self.trainer, self.job["pairs"]
         measure = self._pair if pairs else self._rows
         dataset = trainer.eval_dataset
         if dataset is None:  # of a comparison: there is nothing to evaluate while training
@@ -224,18 +240,33 @@ class Bridge:
         correct: list[int] = []
         trainer.model.eval()
         try:
-            for start in range(0, len(dataset), size):
+            while (start := len(losses)) < len(dataset):
                 if self.line.stopping.is_set():
                     return {"aborted": True}
-                stop = min(start + size, len(dataset))
-                for loss, count, right in measure([dataset[i] for i in range(start, stop)]):
+                stop = min(start + (1 if pairs else self.eval_rows), len(dataset))
+                rows = self._measured(measure, [dataset[i] for i in range(start, stop)])
+                for loss, count, right in rows:
                     losses.append(loss if math.isfinite(loss) else None)
                     tokens.append(count)
                     correct.append(right)
-                self.line.say("evaluating", rows_done=stop, rows=len(dataset))
+                self.line.say("evaluating", rows_done=len(losses), rows=len(dataset))
         finally:
             trainer.model.train()
         return {"losses": losses, "tokens": tokens, "correct": correct}
+
+    def _measured(self, measure: Any, features: list[dict[str, Any]]) -> Any:
+        """Nothing where memory was short: the same rows come again, fewer at a time."""
+        try:
+            return measure(features)
+        except (RuntimeError, MemoryError) as error:
+            if "memory" not in str(error).lower() or len(features) == 1:
+                raise
+            why = str(error)
+        self.eval_rows = len(features) // 2
+        if self.torch.cuda.is_available():
+            self.torch.cuda.empty_cache()
+        self.line.say("smaller", rows=self.eval_rows, why=why[:160])
+        return []
 
     def _rows(self, features: list[dict[str, Any]]) -> list[tuple[float, int, int]]:
         torch, trainer = self.torch, self.trainer
@@ -325,6 +356,7 @@ def watch(bridge: Bridge) -> None:
     from transformers import Trainer
 
     train, training_step = Trainer.train, Trainer.training_step
+    save_checkpoint = Trainer._save_checkpoint
 
     def telling_train(self: Any, *args: Any, **kwargs: Any) -> Any:
         bridge.trainer = self
@@ -336,7 +368,11 @@ def watch(bridge: Bridge) -> None:
         bridge.add_loss(loss)
         return loss
 
+    def telling_save(self: Any, *args: Any, **kwargs: Any) -> None:
+        bridge.save(lambda: save_checkpoint(self, *args, **kwargs))
+
     Trainer.train, Trainer.training_step = telling_train, counting_step
+    Trainer._save_checkpoint = telling_save
 
 
 def leave() -> None:
@@ -372,6 +408,7 @@ def main() -> None:
     torch.set_num_threads(job["threads"])
     arguments = yaml.safe_load(Path(job["arguments"]).read_text(encoding="utf-8"))
     tuner = importlib.import_module("llamafactory.train.tuner")
+    line.say("loading")
     bridge = Bridge(line, job)
     watch(bridge)
     tuner.run_exp(arguments, callbacks=[callback(bridge)])

@@ -21,15 +21,19 @@ from types import TracebackType
 from typing import Any
 
 from llamafarm.errors import RunError
+from llamafarm.evaluation.row_losses import RowLosses
 from llamafarm.redact import redact
 from llamafarm.training.backends.llamafactory.environment import VERSION, Environment
+from llamafarm.training.checkpoint import free_bytes
 
 INSIDE = Path(__file__).with_name("inside.py")
 _TAIL_BYTES = 64 * 1024
+_LITTLE_DISK = 1 << 20
 _LINES_TOLD = 4
 # What it may know of the caller's environment: nothing that names code, and no secret.
 _KEPT = re.compile(
     r"PATH|HOME|USER|LANG|LC_\w+|TZ|TMPDIR|LD_LIBRARY_PATH|DYLD_\w+|CUDA_\w+|NVIDIA_\w+|NCCL_\w+|"
+    r"HIP_\w+|ROCR_\w+|HSA_\w+|"
     r"OMP_\w+|MKL_\w+|GOMP_\w+|KMP_\w+|PYTORCH_\w+|TORCHINDUCTOR_\w+|TRITON_\w+|XDG_\w+|"
     r"MALLOC_\w+|SSL_CERT_\w+"
 )
@@ -76,8 +80,25 @@ class Said:
             return value
         raise self.unknown(name)
 
-    def list(self, name: str) -> Sequence[Any]:
-        """A list, of one kind of values."""
+    def numbers(self, name: str) -> tuple[float, ...]:
+        """A list of numbers; NaN where there was none that is finite."""
+        found = [math.nan if value is None else value for value in self._list(name)]
+        if all(isinstance(v, int | float) and not isinstance(v, bool) for v in found):
+            return tuple(map(float, found))
+        raise self.unknown(name)
+
+    def wholes(self, name: str) -> tuple[int, ...]:
+        """A list of whole numbers."""
+        found = self._list(name)
+        if all(type(value) is int for value in found):
+            return tuple(found)
+        raise self.unknown(name)
+
+    def row_losses(self) -> RowLosses:
+        """Of an evaluation."""
+        return RowLosses(self.numbers("losses"), self.wholes("tokens"), self.wholes("correct"))
+
+    def _list(self, name: str) -> Sequence[Any]:
         if isinstance(value := self.values.get(name), list):
             return value
         raise self.unknown(name)
@@ -194,8 +215,17 @@ class TrainerProcess:
         elif code < 0:
             with contextlib.suppress(ValueError):
                 how = f"was ended by {signal.Signals(-code).name}"
-        told = meaningful_lines(self._tail())
+        # A process that was ended from outside had no time to say why.
+        told = meaningful_lines(self._tail(), raised=code is None or code > 0)
         advice = ""
+        if any("out of memory" in line.lower() for line in told):
+            advice = (
+                "set a smaller per_device_train_batch_size, gradient_checkpointing: true or "
+                "method.type: qlora; "
+            )
+        free = free_bytes(self._directory)
+        if free is not None and free < _LITTLE_DISK:
+            advice = f"{free:,} bytes are free at {self._directory}: make room, then --resume; "
         if missing := next(filter(None, map(_INSTALL.search, reversed(told))), None):
             words = ("--python", str(self._environment.python), missing[1].rstrip(".,"))
             advice = f"uv pip install {shlex.join(words)}; "
@@ -240,17 +270,22 @@ def environment_of(environ: Mapping[str, str], device: str) -> dict[str, str]:
         number = int(index or 0)
         names = [name for name in visible if name]
         found["CUDA_VISIBLE_DEVICES"] = names[number] if number < len(names) else str(number)
+    elif kind == "cpu":
+        found |= {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": ""}
     return found | _SET
 
 
-def meaningful_lines(text: str) -> list[str]:
-    """What a person needs of the end of a log: the last exception, else the last lines."""
+def meaningful_lines(text: str, *, raised: bool = True) -> list[str]:
+    """What a person needs of the end of a log: the last exception where one ended the process, else
+    the last lines.
+    """
     lines = [line.rstrip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith("[INFO|")]
     starts = [i for i, line in enumerate(lines) if line.startswith("Traceback (most recent")]
-    if starts:
+    if starts and raised:
         after = lines[starts[-1] + 1 :]
-        raised = [i for i, line in enumerate(after) if not line.startswith(" ")]
-        after = after[raised[0] :] if raised else after[-1:]
+        said = [i for i, line in enumerate(after) if not line.startswith(" ")]
+        after = after[said[0] :] if said else after[-1:]
         told: Sequence[str] = after[:_LINES_TOLD]
     else:
         told = lines[-_LINES_TOLD:]

@@ -4,6 +4,7 @@ so that what it feeds the model are this project's tokens, whatever templates it
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -55,9 +56,8 @@ def write_rows(
     done; what it raises ends this; whole: every token is trained, and the trainer makes the labels
     itself. Raises OSError.
     """
-    from datasets import Dataset, DatasetDict, disable_progress_bars
+    from datasets import Dataset, DatasetDict
 
-    disable_progress_bars()
     done = itertools.count(1)
     written = {}
     for name, side in sides.items():
@@ -67,9 +67,28 @@ def write_rows(
                 stream, _rows(side, decode, text.write, lambda: on_rows(next(done)), whole=whole)
             )
         written[_SPLITS[name]] = Dataset.from_file(str(stream))
-    DatasetDict(written).save_to_disk(directory / ROWS)
+    with _without_progress_bars():
+        DatasetDict(written).save_to_disk(directory / ROWS)
     for name in sides:
         (directory / f"{name}.arrow").unlink()
+
+
+@contextlib.contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    """Progress is told by events here."""
+    from datasets.utils import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    shown = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            enable_progress_bars()
 
 
 def _rows(

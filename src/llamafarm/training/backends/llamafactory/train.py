@@ -4,21 +4,26 @@ own; what is due between two steps is decided here, by the rules of every run.
 
 from __future__ import annotations
 
-import math
+import time
 from pathlib import Path
 
-from llamafarm.errors import Interrupted, RunError
+from llamafarm.errors import Interrupted, RunError, count_of
 from llamafarm.evaluation.answers import Answered
 from llamafarm.evaluation.loss_result import LossResult
-from llamafarm.evaluation.row_losses import RowLosses
 from llamafarm.monitoring.comparison import Sample
-from llamafarm.monitoring.events import EvalProgressEvent, MessageEvent
+from llamafarm.monitoring.events import (
+    EvalProgressEvent,
+    MessageEvent,
+    OutOfMemoryEvent,
+    WorkEvent,
+)
 from llamafarm.training.backends.llamafactory.environment import Environment, find_environment
 from llamafarm.training.backends.llamafactory.pairs import paired_data
 from llamafarm.training.backends.llamafactory.process import Said, TrainerProcess
 from llamafarm.training.backends.llamafactory.snapshot import TrainerSnapshot, own_names
 from llamafarm.training.backends.llamafactory.workplace import (
     JOB,
+    RESUME,
     Workplace,
     fill_workplace,
     sides_of,
@@ -30,6 +35,7 @@ from llamafarm.training.keeper import CheckpointKeeper
 from llamafarm.training.state import LoopState
 
 _HEARTBEAT_SECONDS = 0.1
+_ROWS_BETWEEN_WORDS = 1000
 
 
 def train(job: TrainingJob) -> Outcome:
@@ -48,24 +54,32 @@ class _Training:
         self.state = LoopState() if job.resume is None else keeper.restore(job.resume)
         self.course = Course(job, keeper, self.state)
         self.peak_memory_bytes = 0
+        self.saving_since: float | None = None
 
     def run(self) -> Outcome:
         """From the files to `final_model/`."""
-        if not self.course.is_over:
-            _write_workplace(self.place, self.job, self.state)
-            with TrainerProcess(
-                self.environment,
-                self.place.root,
-                self.place.root / JOB,
-                self.place.log,
-                device=self.plan.device.device,
-            ) as process:
-                self._accompany(process)
-        self.course.keeper.write_final_model(self.state)
+        try:
+            if not self.course.is_over or self.course.evaluation_due:
+                self._train()
+            self.course.keeper.write_final_model(self.state)
+        finally:
+            self.place.tidy()
         samples = self._samples()
-        self.place.tidy()
         self.course.tick()
         return Outcome(self.state, self.peak_memory_bytes, samples)
+
+    def _train(self) -> None:
+        _write_workplace(self.place, self.job, self.state)
+        text = f"starting LLaMA-Factory {self.environment.version}; its log: {self.place.log}"
+        self.emit(MessageEvent(level="info", text=text))
+        with TrainerProcess(
+            self.environment,
+            self.place.root,
+            self.place.root / JOB,
+            self.place.log,
+            device=self.plan.device.device,
+        ) as process:
+            self._accompany(process)
 
     def _accompany(self, process: TrainerProcess) -> None:
         """Hear what it says until it is over."""
@@ -83,13 +97,16 @@ class _Training:
                     process.wait(10.0)
                     break
                 self._hear(process, said)
-            elif stop.received and stop.too_long(0.0):
+            elif stop.received and self.saving_since is None and stop.too_long(0.0):
                 raise self.course.leave(stop.received, can_save=False)
-        if self.job.stop.received and not self.course.is_over:
+        unfinished = not self.course.is_over or self.course.evaluation_due
+        if self.job.stop.received and unfinished:
             raise self.course.leave(self.job.stop.received, can_save=False)
 
     def _hear(self, process: TrainerProcess, said: Said) -> None:
         match said.sentence:
+            case "loading":
+                self.emit(MessageEvent(level="info", text="LLaMA-Factory loads the model"))
             case "ready":
                 self._begin(process, said)
             case "step":
@@ -101,11 +118,16 @@ class _Training:
             case "evaluated":
                 self._take_evaluation(said)
                 process.answer()
+            case "smaller":
+                self._take_less_memory(said)
             case "turn":
-                stop = self.course.is_over or bool(self.job.stop.received)
-                process.answer(save=self._save_due(), stop=stop)
+                self._take_turn(process)
             case "saved":
                 self._save(Path(said.text("path")))
+                process.answer()
+            case "not_saved":
+                self.saving_since = None
+                self.course.keeper.tell_failure(self.state, said.text("why"))
                 process.answer()
             case "nonfinite":
                 self._refuse(said.whole("step"), said.text("what"))
@@ -121,7 +143,8 @@ class _Training:
             device=said.text("device"),
             packed=False,
         )
-        process.answer(evaluate=self.course.evaluation_due and not self.job.stop.received)
+        stopping = bool(self.job.stop.received)
+        process.answer(evaluate=self.course.evaluation_due and not stopping, stop=stopping)
 
     def _take_step(self, process: TrainerProcess, said: Said) -> None:
         state = self.state
@@ -129,27 +152,40 @@ class _Training:
         state.window_tokens += tokens - state.tokens
         state.step, state.epoch = said.whole("step"), said.number("epoch")
         state.tokens, state.trained_tokens = tokens, said.whole("trained_tokens")
+        state.loss_sum += said.number("loss_sum")
+        state.loss_tokens += said.whole("labels")
+        state.window_seconds += said.number("seconds")
         stopping = bool(self.job.stop.received)
         evaluate = self.course.evaluation_due and not stopping
         turn = evaluate or self._save_due() or self.course.is_over or stopping
         process.answer(log=self.course.log_due, evaluate=evaluate, turn=turn)
 
     def _take_numbers(self, said: Said) -> None:
-        state, logs = self.state, said.part("logs")
-        state.loss_sum, state.loss_tokens = said.number("loss_sum"), said.whole("labels")
-        state.window_seconds = said.number("seconds")
+        logs = said.part("logs")
         rate, norm = logs.number("learning_rate"), logs.number("grad_norm")
         self.course.tell_step(StepNumbers(rate, norm, said.whole("memory")))
 
     def _take_evaluation(self, said: Said) -> None:
         if said.values.get("aborted"):
             return
-        losses = [math.nan if loss is None else loss for loss in said.list("losses")]
-        by_row = RowLosses(
-            tuple(map(float, losses)), tuple(said.list("tokens")), tuple(said.list("correct"))
-        )
-        result = LossResult.of_rows(by_row)
+        result = LossResult.of_rows(said.row_losses())
         self.course.take_result(result, Answered(), said.number("seconds"))
+
+    def _take_less_memory(self, said: Said) -> None:
+        rows = count_of(said.whole("rows"), "row")
+        action = f"{rows} at a time from now on ({said.text('why')})"
+        step = self.state.step
+        self.emit(OutOfMemoryEvent(step=step, during="evaluation", tokens=0, action=action))
+
+    def _take_turn(self, process: TrainerProcess) -> None:
+        """Between two steps: save, and go on or end. What a resume began with is saved already."""
+        save, stop = self._save_due(), self.course.is_over or bool(self.job.stop.received)
+        resume = self.job.resume
+        if save and resume is not None and self.state.step == resume.step:
+            self._save(self.place.root / RESUME / resume.path.name)
+            save = False
+        self.saving_since = time.monotonic() if save else None
+        process.answer(save=save, stop=stop)
 
     def _save_due(self) -> bool:
         """A signal makes it due, too."""
@@ -159,7 +195,13 @@ class _Training:
 
     def _save(self, place: Path) -> None:
         self.snapshot.saved = place
-        self.course.save("" if self.course.save_due else "interrupted")
+        self.place.drop_saved(keep=place)
+        if self.course.save("" if self.course.save_due else "interrupted"):
+            self.place.drop_saved()
+            self.snapshot.saved = None
+        if self.saving_since is not None:  # the trainer's save, and ours of its files
+            self.job.stop.save_seconds = time.monotonic() - self.saving_since
+            self.saving_since = None
 
     def _refuse(self, step: int, what: str) -> None:
         """The step is left out where that was asked for."""
@@ -210,7 +252,12 @@ def _write_workplace(place: Workplace, job: TrainingJob, state: LoopState) -> No
     pairs = job.plan.data.answers == "paired"
     sides = paired_data(job) if pairs else sides_of(job.data, has_eval=has_eval)
     fill_workplace(
-        place, job.plan, job.tokenizer, sides, resume=resume, on_rows=lambda _: _interruptible(job)
+        place,
+        job.plan,
+        job.tokenizer,
+        sides,
+        resume=resume,
+        on_rows=lambda done: _wrote_row(job, done, sum(map(len, sides.values()))),
     )
     place.write_job(
         mode="train",
@@ -222,7 +269,9 @@ def _write_workplace(place: Workplace, job: TrainingJob, state: LoopState) -> No
     )
 
 
-def _interruptible(job: TrainingJob) -> None:
+def _wrote_row(job: TrainingJob, done: int, rows: int) -> None:
+    if done % _ROWS_BETWEEN_WORDS == 0 or done == rows:
+        job.emit(WorkEvent(what="writing rows for LLaMA-Factory", done=done, total=rows))
     if job.stop.received:
         raise Interrupted(
             job.stop.received,

@@ -30,6 +30,7 @@ from llamafarm.training.backends.llamafactory.translate import (
 
 _NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0o[0-7]+|0x[0-9a-fA-F]+")
 ARGUMENTS, JOB, LOG = "train.yaml", "job.json", "llamafactory.log"
+RESUME = "resume"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +45,25 @@ class Workplace:
         return self.root / LOG
 
     def clear(self) -> None:
-        """A new start; the log stays, and goes on."""
+        """For a new start; the log stays, and goes on."""
         make_directory(self.root)
-        for name in (ROWS, OUTPUT, MODEL, "resume"):
-            shutil.rmtree(self.root / name, ignore_errors=True)
-        for path in (*self.root.glob("*.jsonl"), *self.root.glob("*.arrow")):
-            path.unlink(missing_ok=True)
+        self.tidy()
+        for side in (TRAIN, EVAL):
+            (self.root / f"{side}.jsonl").unlink(missing_ok=True)
 
     def tidy(self) -> None:
-        """The run is over: what was large goes."""
-        for name in (ROWS, OUTPUT, MODEL, "resume"):
+        """What is large goes: all of it can be made again."""
+        for name in (ROWS, OUTPUT, MODEL, RESUME):
             shutil.rmtree(self.root / name, ignore_errors=True)
+        for side in (TRAIN, EVAL):
+            (self.root / f"{side}.arrow").unlink(missing_ok=True)
         (self.root / JOB).unlink(missing_ok=True)
+
+    def drop_saved(self, keep: Path | None = None) -> None:
+        """The trainer's own checkpoints, once ours are whole. keep: one that is not, yet."""
+        for path in (self.root / OUTPUT).glob("checkpoint-*"):
+            if path != keep:
+                shutil.rmtree(path, ignore_errors=True)
 
     def write_model(self, model: ModelPlan, tokenizer: Any) -> None:
         """The base model as this project reads it: a configuration that names no code and the type
@@ -94,7 +102,7 @@ class Workplace:
         """A verified checkpoint as the trainer had written it; its path. names: in the checkpoint,
         and its own.
         """
-        place = f"resume/{checkpoint.name}"
+        place = f"{RESUME}/{checkpoint.name}"
         target = self.root / place
         make_directory(target)
         for name, own_name in names.items():
