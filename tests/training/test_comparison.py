@@ -24,7 +24,7 @@ from llamafarm.monitoring.run_record import read_run_record
 from llamafarm.monitoring.verdict import verdict
 from llamafarm.planning.plan import SAMPLE_ROWS, TrainingPlan
 from llamafarm.training import run as run_module
-from llamafarm.training.backends.pytorch import loop, samples
+from llamafarm.training.backends.pytorch import samples
 from llamafarm.training.comparison import compare_run
 from llamafarm.training.evaluations import read_evaluation
 
@@ -154,7 +154,7 @@ def test_answers_that_fail_cost_a_line_and_not_the_run(
     def fail(*_: object) -> None:
         raise RuntimeError("no room for a cache")
 
-    monkeypatch.setattr(loop, "sample_answers", fail)
+    monkeypatch.setattr(samples, "sample_answers", fail)
     done = run_plan(plan, data=asked_data())
     assert done.summary.status == "completed"
     assert comparison_of(done).samples == ()

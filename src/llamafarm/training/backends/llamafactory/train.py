@@ -10,7 +10,6 @@ from pathlib import Path
 from llamafarm.errors import Interrupted, RunError, count_of
 from llamafarm.evaluation.answers import Answered
 from llamafarm.evaluation.loss_result import LossResult
-from llamafarm.monitoring.comparison import Sample
 from llamafarm.monitoring.events import (
     EvalProgressEvent,
     MessageEvent,
@@ -28,6 +27,8 @@ from llamafarm.training.backends.llamafactory.workplace import (
     fill_workplace,
     sides_of,
 )
+from llamafarm.training.backends.pytorch.model import TrainableModel, build_model
+from llamafarm.training.backends.pytorch.samples import samples_at_the_end
 from llamafarm.training.course import Course, StepNumbers
 from llamafarm.training.identity import run_identity
 from llamafarm.training.job import Outcome, TrainingJob
@@ -64,7 +65,7 @@ class _Training:
             self.course.keeper.write_final_model(self.state)
         finally:
             self.place.tidy()
-        samples = self._samples()
+        samples = samples_at_the_end(self.job, self._finished, self.state, self._told_rows)
         self.course.tick()
         return Outcome(self.state, self.peak_memory_bytes, samples)
 
@@ -222,21 +223,11 @@ class _Training:
             "look at the base model, the precision and the learning rate",
         )
 
-    def _samples(self) -> tuple[Sample, ...]:
-        """A few rows answered by the finished model, in this process: the other one is over."""
-        from llamafarm.training.backends.pytorch.model import build_model
-        from llamafarm.training.backends.pytorch.samples import sample_answers
-
-        try:
-            trainable = build_model(self.plan, self.job.tokenizer)
-            trainable.load_weights(self.job.directory.final_model)
-            return sample_answers(self.job, trainable, self.state, self._told_rows)
-        except Interrupted:
-            raise
-        except Exception as error:  # the run is over and saved: samples are not worth losing it
-            text = f"there are no sample answers: {type(error).__name__}: {str(error)[:160]}"
-            self.emit(MessageEvent(level="warning", text=text))
-            return ()
+    def _finished(self) -> TrainableModel:
+        """In this process: the other one is over."""
+        trainable = build_model(self.plan, self.job.tokenizer)
+        trainable.load_weights(self.job.directory.final_model)
+        return trainable
 
     def _told_rows(self, rows_done: int, rows: int) -> None:
         self.emit(EvalProgressEvent(step=self.state.step, rows_done=rows_done, rows=rows))

@@ -18,7 +18,6 @@ from llamafarm.errors import RunError, count_of, listed
 from llamafarm.evaluation.loss import evaluate_loss
 from llamafarm.hardware.ceiling import MemoryCeiling
 from llamafarm.hardware.out_of_memory import is_out_of_memory, release_memory
-from llamafarm.monitoring.comparison import Sample
 from llamafarm.monitoring.events import (
     EvalProgressEvent,
     FindingEvent,
@@ -40,7 +39,7 @@ from llamafarm.training.backends.pytorch.gradients import (
 )
 from llamafarm.training.backends.pytorch.model import EmbeddingNoise, build_model
 from llamafarm.training.backends.pytorch.optimizer import make_optimizer, make_scheduler
-from llamafarm.training.backends.pytorch.samples import sample_answers
+from llamafarm.training.backends.pytorch.samples import samples_at_the_end
 from llamafarm.training.backends.pytorch.shortage import MemoryRelief
 from llamafarm.training.backends.pytorch.snapshot import Snapshot
 from llamafarm.training.course import Course, StepNumbers
@@ -153,19 +152,11 @@ class _Loop:
                 state.window_data_seconds += time.monotonic() - asked
                 self._step(batch)
         course.keeper.write_final_model(state)
-        samples = self._samples()
+        course.tick()
+        # The model in memory is the kept one afterwards.
+        samples = samples_at_the_end(self.job, lambda: self.trainable, state, self._told_rows)
         course.tick()
         return Outcome(state, peak_memory_bytes(self.device), samples)
-
-    def _samples(self) -> tuple[Sample, ...]:
-        """A few rows answered. The model in memory is the kept one afterwards, and the run over."""
-        self.course.tick()
-        try:
-            return sample_answers(self.job, self.trainable, self.state, self._told_rows)
-        except Exception as error:  # the run is over and saved: samples are not worth losing it
-            text = f"there are no sample answers: {type(error).__name__}: {str(error)[:160]}"
-            self.emit(MessageEvent(level="warning", text=text))
-            return ()
 
     def _told_rows(self, rows_done: int, rows: int) -> None:
         self.emit(EvalProgressEvent(step=self.state.step, rows_done=rows_done, rows=rows))

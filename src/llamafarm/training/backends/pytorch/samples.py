@@ -14,10 +14,28 @@ from typing import Any
 from llamafarm.evaluation.answers import answer_row, rows_with_a_prompt
 from llamafarm.evaluation.generation import Generator
 from llamafarm.monitoring.comparison import Sample, SampleAnswer
+from llamafarm.monitoring.events import MessageEvent
 from llamafarm.planning.plan import SAMPLE_ROWS, SAMPLE_SECONDS, SAMPLE_SHARE, SAMPLE_TOKENS
 from llamafarm.training.backends.pytorch.model import TrainableModel
 from llamafarm.training.job import TrainingJob
 from llamafarm.training.state import LoopState
+
+
+def samples_at_the_end(
+    job: TrainingJob,
+    model: Callable[[], TrainableModel],
+    state: LoopState,
+    on_rows: Callable[[int, int], None],
+) -> tuple[Sample, ...]:
+    """As sample_answers, of the model that the call gives; none, and a line, where that fails: the
+    run is over and saved, and samples are not worth losing it.
+    """
+    try:
+        return sample_answers(job, model(), state, on_rows)
+    except Exception as error:  # a template, a tokenizer or a device may raise anything
+        text = f"there are no sample answers: {type(error).__name__}: {str(error)[:160]}"
+        job.emit(MessageEvent(level="warning", text=text))
+        return ()
 
 
 def sample_answers(
