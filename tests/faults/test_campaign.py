@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -20,9 +21,11 @@ from tests.faults.campaign.record import render, result_of
 from tests.faults.campaign.row import Case, Row
 from tests.faults.campaign.rows import MODULES, load_row
 from tests.faults.campaign.workplace import Workplace
-from tests.faults.campaign.zygote import Child
+from tests.faults.campaign.zygote import WITHOUT_REPORTS, Child
 
 pytestmark = pytest.mark.slow
+# The long form draws them.
+os.environ[WITHOUT_REPORTS] = "1"
 
 
 @pytest.mark.parametrize("key", MODULES)

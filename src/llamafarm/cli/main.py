@@ -44,7 +44,7 @@ COMMANDS: Mapping[str, str] = {
     "runs": "List the runs of a directory, or compare some of them.",
     "report": "Write the HTML report of a run again.",
     "dashboard": "Show the runs of a directory in a browser, live, until Ctrl-C.",
-    "compare-backends": "Ask both fine-tuners what they would do with one strategy, and compare.",
+    "compare-backends": "Ask both fine-tuners what they would do with a strategy, and compare.",
     "convert": "Make a trained model ready for Ollama or llama.cpp, and prove it.",
     "schema": "Print the JSON Schema of strategy files, for editors.",
     "doctor": "Show versions, devices, and which optional parts are there.",

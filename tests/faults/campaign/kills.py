@@ -28,7 +28,7 @@ from tests.faults.campaign.training import resume_to_the_end, start, train_refer
 from tests.faults.campaign.workplace import Workplace, make_workplace, strategy_names
 
 # How many kills, how many of them inside saves, and how many chains run the console command.
-_COUNTS: dict[Form, tuple[int, int, int]] = {"short": (20, 6, 1), "long": (200, 60, 10)}
+_COUNTS: dict[Form, tuple[int, int, int]] = {"short": (12, 4, 1), "long": (200, 60, 10)}
 _LONGEST_CHAIN = 5
 _SAVING = ("save", "rotate", "final_model")
 

@@ -36,6 +36,8 @@ from typing import Any, NoReturn
 
 ROOT = Path(__file__).parents[3]
 PATIENCE_SECONDS = 120.0
+WITHOUT_REPORTS = "CAMPAIGN_WITHOUT_REPORTS"
+"""A variable: runs draw no report at their end, which takes longer than they do."""
 # What llamafarm imports only when it needs it. Importing is all that is done before a fork.
 _LIBRARIES = (
     "accelerate",
@@ -242,6 +244,10 @@ def _serve(connection: Connection) -> None:
         importlib.import_module(name)
     from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
+    if WITHOUT_REPORTS in os.environ:
+        from llamafarm.training import run
+
+        run._report = lambda *_: None
     get_checkpoint_conversion_mapping("")  # a table of a thousand patterns, made on first use
     gc.collect()
     gc.freeze()
