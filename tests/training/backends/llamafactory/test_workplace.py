@@ -192,6 +192,20 @@ def test_clearing_removes_the_links_and_not_what_they_lead_to(
     assert not (place.root / "model").exists()
 
 
+def test_what_was_just_saved_stays_though_the_trainer_knows_it_by_another_path(
+    tmp_path: Path,
+) -> None:
+    place = place_in(tmp_path / "real")
+    for step in (3, 6):
+        (place.root / "output" / f"checkpoint-{step}").mkdir(parents=True)
+    (tmp_path / "linked").symlink_to(tmp_path / "real")
+    linked = Workplace(tmp_path / "linked" / place.root.relative_to(tmp_path / "real"))
+    linked.drop_saved(keep=place.root / "output" / "checkpoint-6")
+    assert [p.name for p in (place.root / "output").iterdir()] == ["checkpoint-6"]
+    linked.drop_saved()
+    assert not list((place.root / "output").iterdir())
+
+
 def test_when_the_run_is_over_what_a_person_may_read_stays(tmp_path: Path) -> None:
     place = place_in(tmp_path)
     filled(place)

@@ -60,9 +60,11 @@ class Workplace:
         (self.root / JOB).unlink(missing_ok=True)
 
     def drop_saved(self, keep: Path | None = None) -> None:
-        """The trainer's own checkpoints, once ours are whole. keep: one that is not, yet."""
+        """The trainer's own checkpoints, once ours are whole. keep: one that is not, yet; by its
+        name, since the trainer may know this directory by another path (a link leads to it).
+        """
         for path in (self.root / OUTPUT).glob("checkpoint-*"):
-            if path != keep:
+            if keep is None or path.name != keep.name:
                 shutil.rmtree(path, ignore_errors=True)
 
     def write_model(self, model: ModelPlan, tokenizer: Any) -> None:
