@@ -164,7 +164,7 @@ def _handle_errors(action: Callable[[], None], argv: Sequence[str]) -> int:
     except OutputClosed:
         never_write_again()
         return _STOPPED_BY_A_CLOSED_PIPE
-    except Exception as error:
+    except Exception as error:  # whatever is not caught before is a defect of ours
         from llamafarm.cli.defects import defect_message, log_defect
 
         say(defect_message(error, log_defect(error, argv)))
